@@ -1,0 +1,24 @@
+# Sourced by the other scripts: where things are, and how a preset is built.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$PWD
+
+say() { printf '\n== %s\n' "$*"; }
+
+# build PRESET [cmake build arguments]: configures and builds with ccache and the fastest linker there is.
+build() {
+  local preset=$1
+  shift
+  local options=()
+  if command -v ccache >/dev/null; then
+    # The precompiled header is safe to share: ccache checks what it was made from.
+    export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_FLAGS=-fpch-preprocess)
+  fi
+  if command -v mold >/dev/null; then options+=(-DCMAKE_LINKER_TYPE=MOLD); fi
+  "$ROOT/.venv/bin/cmake" --preset "$preset" "${options[@]}" "-DCMAKE_MAKE_PROGRAM=$ROOT/.venv/bin/ninja" \
+    ${TANDEM_CMAKE_OPTIONS:-} >"$ROOT/build/configure-$preset.log" 2>&1 ||
+    { cat "$ROOT/build/configure-$preset.log" >&2; return 1; }
+  "$ROOT/.venv/bin/cmake" --build "$ROOT/build/$preset" "$@"
+}
+mkdir -p build
