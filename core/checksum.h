@@ -1,0 +1,32 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace tandem {
+
+/// CRC-32C (Castagnoli), as iSCSI and TensorBoard use it; crc32c("123456789") = e3069283. Continues from `crc`.
+/// Uses the SSE4.2 instruction where the CPU has it.
+uint32_t crc32c(std::span<const std::byte> data, uint32_t crc = 0);
+/// The same by tables, for CPUs without the instruction.
+uint32_t crc32c_portable(std::span<const std::byte> data, uint32_t crc = 0);
+
+/// SHA-256 (FIPS 180-4) as 64 hex digits.
+std::string sha256_hex(std::span<const std::byte> data);
+
+/// SHA-256 of data that comes in pieces.
+class Sha256 {
+ public:
+  Sha256();
+  void update(std::span<const std::byte> data);
+  std::string hex();  ///< finishes; call once
+
+ private:
+  void block(const std::byte* p);
+  uint32_t h_[8];
+  uint64_t length_ = 0;
+  std::byte buffer_[64];
+};
+
+}  // namespace tandem

@@ -1,0 +1,347 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
+#include "core/error.h"
+
+namespace tandem {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string failed(const char* operation, int error) {
+  return std::string("cannot ") + operation + ": " + std::generic_category().message(error);
+}
+UserError read_failed(const std::string& path, const char* operation) {
+  return bad_file(path, failed(operation, errno));
+}
+UserError write_failed(const std::string& path, const char* operation) {
+  return cannot_write(path, failed(operation, errno));
+}
+
+/// Calls again as long as a signal interrupts.
+template <typename Call>
+auto retry(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+int open_file(const std::string& path, int flags) {
+  return retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+}
+
+struct stat status_of(int fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) throw read_failed(path, "read its size");
+  return status;
+}
+
+// Mapped files that shrink. Reading a page that is gone raises SIGBUS; the handler finds whose page
+// it was and says so.
+struct Mapping {
+  std::atomic<const std::byte*> begin{nullptr};
+  std::atomic<size_t> size{0};
+  char path[512] = {};
+};
+std::array<Mapping, 256> mappings;  // of more files than these, a SIGBUS stays unexplained
+std::mutex mappings_mutex;
+struct sigaction action_before {};
+
+void write_to_stderr(const char* text) {  // only what a signal handler may call
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, std::strlen(text));
+}
+
+void on_sigbus(int, siginfo_t* info, void*) {
+  const auto* address = static_cast<const std::byte*>(info->si_addr);
+  for (const Mapping& mapping : mappings) {
+    const std::byte* begin = mapping.begin.load();
+    if (begin == nullptr || address < begin || address >= begin + mapping.size.load()) continue;
+    write_to_stderr(mapping.path);
+    write_to_stderr(": became shorter, or unreadable, while it was in use\n");
+    ::_exit(kExitBadFile);
+  }
+  ::sigaction(SIGBUS, &action_before,
+              nullptr);  // not ours: the access is repeated and raises it again
+}
+
+void remember_mapping(const std::byte* begin, size_t size, const std::string& path) {
+  const std::lock_guard lock(mappings_mutex);
+  static const bool installed = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO;
+    return ::sigaction(SIGBUS, &action, &action_before) == 0;
+  }();
+  if (!installed) return;
+  const auto slot = std::find_if(mappings.begin(), mappings.end(),
+                                 [](const Mapping& m) { return m.begin.load() == nullptr; });
+  if (slot == mappings.end()) return;
+  const size_t length = std::min(path.size(), sizeof slot->path - 1);
+  std::memcpy(slot->path, path.data(), length);
+  slot->path[length] = '\0';
+  slot->size = size;
+  slot->begin = begin;
+}
+
+void forget_mapping(const std::byte* begin) {
+  const std::lock_guard lock(mappings_mutex);
+  for (Mapping& mapping : mappings) {
+    if (mapping.begin.load() == begin) mapping.begin = nullptr;
+  }
+}
+
+}  // namespace
+
+File File::open_read(const std::string& path) {
+  const int fd = open_file(path, O_RDONLY);
+  if (fd < 0) throw read_failed(path, "open");
+  File file(fd, path);
+  if (S_ISDIR(status_of(fd, path).st_mode)) throw bad_file(path, "is a folder, expected a file");
+  return file;
+}
+
+File File::create(const std::string& path) {
+  const int fd = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (fd < 0) throw write_failed(path, "create");
+  return File(fd, path);
+}
+
+File File::open_append(const std::string& path) {
+  const int fd = open_file(path, O_RDWR | O_CREAT | O_APPEND);  // readable, to look at how it ends
+  if (fd < 0) throw write_failed(path, "open for writing");
+  return File(fd, path);
+}
+
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+uint64_t File::size() const { return static_cast<uint64_t>(status_of(fd_, path_).st_size); }
+
+void File::read_at(uint64_t offset, std::span<std::byte> out) const {
+  size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = retry([&] {
+      return ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    });
+    if (n < 0) throw read_failed(path_, "read");
+    if (n == 0) {
+      throw bad_file(path_, "ends after " + std::to_string(size()) + " bytes, expected at least " +
+                                std::to_string(offset + out.size()));
+    }
+    done += static_cast<size_t>(n);
+  }
+}
+
+size_t File::read_next(std::span<std::byte> out) {
+  const ssize_t n = retry([&] { return ::read(fd_, out.data(), out.size()); });
+  if (n < 0) throw read_failed(path_, "read");
+  return static_cast<size_t>(n);
+}
+
+void File::write(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t n = retry([&] { return ::write(fd_, data.data(), data.size()); });
+    if (n < 0) throw write_failed(path_, "write");
+    if (n == 0) throw cannot_write(path_, "cannot write: the system took no bytes");
+    data = data.subspan(static_cast<size_t>(n));
+  }
+}
+
+void File::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+void File::truncate(uint64_t size) {
+  if (retry([&] { return ::ftruncate(fd_, static_cast<off_t>(size)); }) != 0) {
+    throw write_failed(path_, "truncate");
+  }
+}
+
+void File::sync() {
+  if (retry([&] { return ::fsync(fd_); }) != 0) throw write_failed(path_, "fsync");
+}
+
+void File::close() {
+  // Linux frees the descriptor even when close() is interrupted: never a second try.
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw write_failed(path_, "close");
+}
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  const int fd = open_file(path, O_RDONLY);
+  if (fd < 0) throw read_failed(path, "open");
+  void* data = nullptr;
+  try {
+    const struct stat status = status_of(fd, path);
+    if (!S_ISREG(status.st_mode)) throw bad_file(path, "is not a regular file");
+    size_ = static_cast<size_t>(status.st_size);
+    if (size_ > 0) data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED) throw read_failed(path, "map");
+  } catch (...) {
+    ::close(fd);
+    throw;
+  }
+  ::close(fd);  // the mapping stays
+  if (size_ == 0) return;
+  data_ = static_cast<const std::byte*>(data);
+  remember_mapping(data_, size_, path_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      path_(std::move(other.path_)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ == nullptr) return;
+  forget_mapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_text(const std::string& path, uint64_t max_bytes) {
+  File file = File::open_read(path);
+  std::string text;
+  size_t held = 0;
+  for (;;) {  // to the end rather than size() bytes: pipes and /proc have no size
+    const uint64_t expected = std::min(file.size(), max_bytes) + 1;
+    text.resize(std::max<size_t>(held + 65536, expected));
+    const size_t n = file.read_next(std::as_writable_bytes(std::span(text).subspan(held)));
+    held += n;
+    if (held > max_bytes) {
+      throw bad_file(path, "is larger than " + std::to_string(max_bytes) + " bytes");
+    }
+    if (n == 0) break;
+  }
+  text.resize(held);
+  return text;
+}
+
+void write_atomically(const std::string& path, std::string_view text) {
+  const std::string partial = path + ".partial";
+  File file = File::create(partial);
+  try {
+    file.write(text);
+    file.sync();
+    file.close();
+    rename_file(partial, path);
+  } catch (...) {
+    ::unlink(partial.c_str());  // the first error is the one to report
+    throw;
+  }
+  sync_directory(parent_of(path));
+}
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+bool is_directory(const std::string& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+void make_directories(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw cannot_write(path, failed("make the folder", error.value()));
+}
+
+std::vector<std::string> list_directory(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator entry(path, error);
+  while (!error && entry != fs::directory_iterator()) {
+    names.push_back(entry->path().filename().string());
+    entry.increment(error);
+  }
+  if (error) throw bad_file(path, failed("list the folder", error.value()));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void rename_file(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    throw cannot_write(to, failed(("rename " + from + " to it").c_str(), errno));
+  }
+}
+
+void remove_tree(const std::string& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) throw cannot_write(path, failed("remove", error.value()));
+}
+
+void sync_directory(const std::string& path) {
+  const int fd = open_file(path, O_RDONLY | O_DIRECTORY);
+  if (fd < 0) throw write_failed(path, "open the folder");
+  const int result = retry([&] { return ::fsync(fd); });
+  const int error = errno;
+  ::close(fd);
+  if (result != 0) throw cannot_write(path, failed("fsync the folder", error));
+}
+
+std::string parent_of(const std::string& path) {
+  const size_t last = path.find_last_not_of('/');
+  if (last == std::string::npos) return path.empty() ? "." : "/";
+  const size_t slash = path.rfind('/', last);
+  if (slash == std::string::npos) return ".";
+  const size_t end = path.find_last_not_of('/', slash);
+  return end == std::string::npos ? "/" : path.substr(0, end + 1);
+}
+
+std::string join_path(const std::string& folder, const std::string& name) {
+  if (folder.empty() || folder.back() == '/') return folder + name;
+  return folder + "/" + name;
+}
+
+std::unique_ptr<FileLock> FileLock::try_lock(const std::string& path, const std::string& text,
+                                             std::string* holder) {
+  const int fd = open_file(path, O_RDWR | O_CREAT);
+  if (fd < 0) throw write_failed(path, "open for writing");
+  std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes fd whatever comes
+  if (retry([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) != 0) {
+    if (errno != EWOULDBLOCK) throw write_failed(path, "lock");
+    if (holder != nullptr) *holder = read_text(path);
+    return nullptr;
+  }
+  // The text is for people; the lock itself is the kernel's and ends with the process.
+  File file = File::create(path);
+  file.write(text);
+  file.close();
+  return lock;
+}
+
+FileLock::~FileLock() { ::close(fd_); }
+
+}  // namespace tandem

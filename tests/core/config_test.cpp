@@ -1,0 +1,508 @@
+#include "core/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace tandem {
+namespace {
+
+struct RopeConfig {
+  double base = 10000;
+  std::string pairs = "interleaved";
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("base", base, above(0));
+    visit.one_of("pairs", pairs, {"interleaved", "halves"});
+  }
+};
+
+struct WindowConfig {
+  int64_t n_heads = 8;
+  std::optional<int64_t> n_kv_heads;
+  int64_t head_dim = 64;
+  int64_t window = 1024;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("n_heads", n_heads, at_least(1));
+    visit.optional("n_kv_heads", n_kv_heads, at_least(1));
+    visit.value("head_dim", head_dim, even());
+    visit.value("window", window, at_least(1));
+  }
+  void check(Checker& check) const {
+    check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads);
+  }
+};
+
+struct RetentionConfig {
+  int64_t n_heads = 3;
+  RopeConfig rope;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("n_heads", n_heads, at_least(1));
+    visit.section("rope", rope);
+  }
+};
+
+const Option kMixers[] = {option<RetentionConfig>("gated_retention"),
+                          option<WindowConfig>("sliding_window")};
+
+Choice mixer() {
+  Choice choice;
+  choice.options = kMixers;
+  return choice;
+}
+
+/// A choice within a choice.
+struct DecoderConfig {
+  int64_t n_layers = 6;
+  std::vector<Choice> mixers;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("n_layers", n_layers, at_least(1));
+    visit.choices("mixers", mixers, mixer());
+  }
+};
+
+const Option kFamilies[] = {option<DecoderConfig>("yoco")};
+
+struct SourceConfig {
+  std::string path;
+  double weight = 1;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("path", path);
+    visit.value("weight", weight, in_range(0, 1));
+  }
+};
+
+struct RunConfig {
+  bool deterministic = false;
+  int64_t tokens = 262144;
+  double lr = 1.5e-4;
+  std::string name = "run";
+  std::vector<int64_t> sizes = {1, 2};
+  std::vector<double> betas = {0.9, 0.98};
+  std::vector<std::string> words;
+  std::optional<bool> maybe_flag;
+  std::optional<double> maybe_number;
+  std::optional<std::string> maybe_name;
+  std::optional<std::vector<std::string>> maybe_words;
+  RopeConfig rope;
+  std::optional<RopeConfig> other_rope;
+  std::vector<SourceConfig> train;
+  Choice model;
+  Choice mixer;
+  ConfigNode stage;
+
+  RunConfig() {
+    model.options = kFamilies;
+    model.key = "family";
+    mixer = tandem::mixer();
+    mixer.pick("sliding_window");
+  }
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("deterministic", deterministic);
+    visit.value("tokens", tokens);
+    visit.value("lr", lr, above(0));
+    visit.value("name", name);
+    visit.value("sizes", sizes, at_least(1));
+    visit.value("betas", betas, in_range(0, 1));
+    visit.value("words", words);
+    visit.optional("maybe_flag", maybe_flag);
+    visit.optional("maybe_number", maybe_number, at_least(0.5));
+    visit.optional("maybe_name", maybe_name);
+    visit.optional("maybe_words", maybe_words);
+    visit.section("rope", rope);
+    visit.section("other_rope", other_rope);
+    visit.list("train", train);
+    visit.choice("model", model);
+    visit.choice("mixer", mixer);
+    visit.raw("stage", stage);
+  }
+  void check(Checker& check) const {
+    check.require(!maybe_number || *maybe_number <= 10, "maybe_number", "too large", "at most 10");
+  }
+};
+
+template <typename Config = RunConfig>
+Config read(const std::string& yaml, const std::string& path = "") {
+  Config config;
+  read_config(parse_yaml(yaml, "a.yaml"), config, path);
+  return config;
+}
+
+template <typename Config = RunConfig>
+std::string error_of(const std::string& yaml, const std::string& path = "") {
+  try {
+    read<Config>(yaml, path);
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.exit_code(), 2);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(ConfigTest, ReadsEveryKindOfField) {
+  const RunConfig config = read(
+      "deterministic: true\ntokens: 1e6\nlr: 1e-3\nname: x y\nsizes: [3, 262_144]\nbetas: [.5, "
+      "1]\nwords: [a, '8']\n"
+      "maybe_flag: false\nmaybe_number: .5\nmaybe_name: \"\"\nmaybe_words: [b]\nrope: {base: "
+      "640000, pairs: halves}\n"
+      "other_rope: {}\ntrain: [{path: p, weight: 0.25}, {path: q}]\n"
+      "model: {family: yoco, n_layers: 2, mixers: [{name: sliding_window, window: 7}, {n_heads: 5, "
+      "name: gated_retention}]}\n"
+      "stage: {lr: 8e-5, any: [1]}\n");
+  EXPECT_TRUE(config.deterministic);
+  EXPECT_EQ(config.tokens, 1000000);
+  EXPECT_EQ(config.lr, 1e-3);
+  EXPECT_EQ(config.name, "x y");
+  EXPECT_EQ(config.sizes, (std::vector<int64_t>{3, 262144}));
+  EXPECT_EQ(config.betas, (std::vector<double>{0.5, 1}));
+  EXPECT_EQ(config.words, (std::vector<std::string>{"a", "8"}));
+  EXPECT_EQ(config.maybe_flag, false);
+  EXPECT_EQ(config.maybe_number, 0.5);
+  EXPECT_EQ(config.maybe_name, "");
+  EXPECT_EQ(config.maybe_words, (std::vector<std::string>{"b"}));
+  EXPECT_EQ(config.rope.base, 640000);
+  EXPECT_EQ(config.rope.pairs, "halves");
+  ASSERT_TRUE(config.other_rope);
+  EXPECT_EQ(config.other_rope->base, 10000);
+  ASSERT_EQ(config.train.size(), 2u);
+  EXPECT_EQ(config.train[0].weight, 0.25);
+  EXPECT_EQ(config.train[1].path, "q");
+  const auto& model = config.model.as<DecoderConfig>();
+  EXPECT_EQ(model.n_layers, 2);
+  ASSERT_EQ(model.mixers.size(), 2u);
+  EXPECT_EQ(model.mixers[0].name, "sliding_window");
+  EXPECT_EQ(model.mixers[0].as<WindowConfig>().window, 7);
+  EXPECT_EQ(model.mixers[1].as<RetentionConfig>().n_heads, 5);
+  EXPECT_THROW(model.mixers[1].as<WindowConfig>(), std::bad_cast);
+  EXPECT_EQ(config.stage, parse_yaml("{lr: 8e-5, any: [1]}", ""));
+}
+
+TEST(ConfigTest, AbsentAndNullKeepDefaults) {
+  for (const char* yaml : {"",
+                           "tokens:\nlr: null\nname: ~\nsizes: null\nmaybe_flag: "
+                           "~\nrope:\nother_rope: null\ntrain: ~\n"
+                           "model: null\nmixer:\nstage:\n"}) {
+    const RunConfig config = read(yaml);
+    EXPECT_EQ(config.tokens, 262144);
+    EXPECT_EQ(config.lr, 1.5e-4);
+    EXPECT_EQ(config.name, "run");
+    EXPECT_EQ(config.sizes, (std::vector<int64_t>{1, 2}));
+    EXPECT_FALSE(config.maybe_flag || config.maybe_number || config.maybe_name ||
+                 config.maybe_words || config.other_rope);
+    EXPECT_EQ(config.model.config, nullptr);
+    EXPECT_EQ(config.mixer.name, "sliding_window");
+    EXPECT_EQ(config.stage.kind, ConfigNode::Kind::kNull);
+  }
+  RunConfig from_nothing;
+  read_config(ConfigNode{}, from_nothing);
+  EXPECT_EQ(from_nothing.tokens, 262144);
+}
+
+TEST(ConfigTest, WrongValuesSayWhatIsAllowed) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {"deterministic: 1", "a.yaml:1: deterministic = 1, expected true or false"},
+      {"deterministic: True", "a.yaml:1: deterministic = True, expected true or false"},
+      {"deterministic: yes", "a.yaml:1: deterministic = yes, expected true or false"},
+      {"deterministic: 'true'", "a.yaml:1: deterministic = \"true\", expected true or false"},
+      {"deterministic: []", "a.yaml:1: deterministic = [], expected true or false"},
+      {"tokens: 2.5", "a.yaml:1: tokens = 2.5, expected an integer"},
+      {"tokens: \"8\"", "a.yaml:1: tokens = \"8\", expected an integer"},
+      {"tokens: true", "a.yaml:1: tokens = true, expected an integer"},
+      {"tokens: 9223372036854775808",
+       "a.yaml:1: tokens = 9223372036854775808, expected an integer"},
+      {"tokens: 0x10", "a.yaml:1: tokens = 0x10, expected an integer"},
+      {"tokens: {a: 1, b: [x]}", "a.yaml:1: tokens = {a: 1, b: [x]}, expected an integer"},
+      {"lr: 0", "a.yaml:1: lr = 0, expected a number > 0"},
+      {"lr: 1e400", "a.yaml:1: lr = 1e400, expected a number > 0"},
+      {"lr: 1e-400", "a.yaml:1: lr = 1e-400, expected a number > 0"},
+      {"lr: .inf", "a.yaml:1: lr = .inf, expected a number > 0"},
+      {"lr: nan", "a.yaml:1: lr = nan, expected a number > 0"},
+      {"lr: '1e-3'", "a.yaml:1: lr = \"1e-3\", expected a number > 0"},
+      {"\n\nlr:\n  - 1", "a.yaml:3: lr = [1], expected a number > 0"},
+      {"name: [x]", "a.yaml:1: name = [x], expected a string"},
+      {"name: {x: 1}", "a.yaml:1: name = {x: 1}, expected a string"},
+      {"sizes: 3", "a.yaml:1: sizes = 3, expected a list of integers"},
+      {"sizes: [1, -5]", "a.yaml:1: sizes[1] = -5, expected an integer >= 1"},
+      {"sizes: [1, null]", "a.yaml:1: sizes[1] = null, expected an integer >= 1"},
+      {"betas: 0.9", "a.yaml:1: betas = 0.9, expected a list of numbers"},
+      {"betas:\n- 0.9\n- 2", "a.yaml:3: betas[1] = 2, expected a number from 0 to 1"},
+      {"words: a", "a.yaml:1: words = a, expected a list of strings"},
+      {"words: [a, [b]]", "a.yaml:1: words[1] = [b], expected a string"},
+      {"maybe_flag: 0", "a.yaml:1: maybe_flag = 0, expected true or false"},
+      {"maybe_number: 0.25", "a.yaml:1: maybe_number = 0.25, expected a number >= 0.5"},
+      {"maybe_number: 11", "a.yaml:1: maybe_number = too large, expected at most 10"},
+      {"rope: none", "a.yaml:1: rope = none, expected a map"},
+      {"other_rope: [1]", "a.yaml:1: other_rope = [1], expected a map"},
+      {"rope:\n  pairs: half", "a.yaml:2: rope.pairs = half, expected one of: interleaved, halves"},
+      {"rope: {pairs: [halves]}",
+       "a.yaml:1: rope.pairs = [halves], expected one of: interleaved, halves"},
+      {"train: {path: x}", "a.yaml:1: train = {path: x}, expected a list of maps"},
+      {"train: [x]", "a.yaml:1: train[0] = x, expected a map"},
+      {"train:\n- path: x\n-", "a.yaml:3: train[1] = null, expected a map"},
+      {"train:\n- path: x\n- path: y\n  weight: 2",
+       "a.yaml:4: train[1].weight = 2, expected a number from 0 to 1"},
+      {"[1, 2]", "a.yaml:1: [1, 2], expected a map"},
+      {"name", "a.yaml:1: name, expected a map"},
+  };
+  for (const auto& [yaml, expected] : kCases) EXPECT_EQ(error_of(yaml), expected) << yaml;
+}
+
+TEST(ConfigTest, MessagesHaveTheFullPath) {
+  const std::string mixers = "\nmixers:\n- name: sliding_window\n  window: 0\n";
+  EXPECT_EQ(error_of<DecoderConfig>(mixers, "model.self_decoder"),
+            "a.yaml:4: model.self_decoder.mixers[0].window = 0, expected an integer >= 1");
+  EXPECT_EQ(
+      error_of<DecoderConfig>("mixers: [{name: sliding_window, widow: 8}]", "model.self_decoder"),
+      "a.yaml:1: unknown key model.self_decoder.mixers[0].widow; did you mean window? "
+      "known here: head_dim, n_heads, n_kv_heads, window");
+  EXPECT_EQ(error_of<DecoderConfig>("mixers: [{name: sliding_window, head_dim: 7}]"),
+            "a.yaml:1: mixers[0].head_dim = 7, expected an even integer >= 2");
+}
+
+TEST(ConfigTest, UnknownKeysAreRefusedAtTheirOwnLine) {
+  EXPECT_EQ(error_of<RopeConfig>("base: 1\npair:\n  halves\n"),
+            "a.yaml:2: unknown key pair; did you mean pairs? known here: base, pairs");
+  EXPECT_EQ(error_of<RopeConfig>("colour: null"),
+            "a.yaml:1: unknown key colour; known here: base, pairs");
+  EXPECT_EQ(error_of("train: [{path: x}, {path: x, wait: 1}]"),
+            "a.yaml:1: unknown key train[1].wait; known here: path, weight");
+  EXPECT_EQ(error_of<RopeConfig>("\"a\\nb\": 1"),
+            "a.yaml:1: unknown key \"a\\nb\"; known here: base, pairs");
+  EXPECT_EQ(error_of<WindowConfig>("{name: 1}"),
+            "a.yaml:1: unknown key name; known here: head_dim, n_heads, n_kv_heads, window");
+}
+
+TEST(ConfigTest, StringsTakeUnquotedTextAsItStands) {
+  EXPECT_EQ(read("name: 2024").name, "2024");
+  EXPECT_EQ(read("name: 007").name, "007");
+  EXPECT_EQ(read("name: 'null'").name, "null");
+}
+
+TEST(ConfigTest, ChoicesPrintTheirOptions) {
+  EXPECT_EQ(error_of("model: {family: yoko}"),
+            "a.yaml:1: model.family = yoko, expected one of: yoco; did you mean yoco?");
+  EXPECT_EQ(
+      error_of("mixer:\n  window: 1\n  name: slidng_window"),
+      "a.yaml:3: mixer.name = slidng_window, expected one of: gated_retention, sliding_window; "
+      "did you mean sliding_window?");
+  EXPECT_EQ(error_of("mixer: {name: x}"),
+            "a.yaml:1: mixer.name = x, expected one of: gated_retention, sliding_window");
+  EXPECT_EQ(error_of("mixer: {name: [x]}"), "a.yaml:1: mixer.name = [x], expected a string");
+  EXPECT_EQ(error_of("model: {n_layers: 2}"),
+            "a.yaml:1: model.family is missing, expected one of: yoco");
+  EXPECT_EQ(
+      error_of("model:\n  famly: yoco"),
+      "a.yaml:1: model.family is missing, expected one of: yoco; is famly meant to be family?");
+  EXPECT_EQ(error_of("model: {family: null}"),
+            "a.yaml:1: model.family is missing, expected one of: yoco");
+  EXPECT_EQ(error_of("model: yoco"),
+            "a.yaml:1: model = yoco, expected a map with family, one of: yoco");
+  EXPECT_EQ(error_of<DecoderConfig>("mixers: [gated_retention]"),
+            "a.yaml:1: mixers[0] = gated_retention, expected a map with name, one of: "
+            "gated_retention, sliding_window");
+  EXPECT_EQ(error_of<DecoderConfig>("mixers:\n-"), "a.yaml:2: mixers[0] = null, expected a map");
+}
+
+TEST(ConfigTest, ChoiceKeepsThePickedOptionAndCopiesStayApart) {
+  const RunConfig first = read("mixer: {window: 5}");
+  EXPECT_EQ(first.mixer.name, "sliding_window");
+  EXPECT_EQ(first.mixer.as<WindowConfig>().window, 5);
+  RunConfig second = first;
+  read_config(parse_yaml("mixer: {window: 9}", ""), second);
+  EXPECT_EQ(first.mixer.as<WindowConfig>().window, 5);
+  EXPECT_EQ(second.mixer.as<WindowConfig>().window, 9);
+  Choice choice = mixer();
+  EXPECT_THROW(choice.pick("none"), std::out_of_range);
+}
+
+TEST(ConfigTest, OverridesAreReadLikeTheFile) {
+  ConfigNode root =
+      parse_yaml("model:\n  family: yoco\n  mixers: [{name: sliding_window}]\n", "a.yaml");
+  for (const auto& word : override_words(
+           {"lr=1e-3", "--model.mixers[0].window=9", "--name", "-5", "other_rope={base: 2}"})) {
+    apply_override(root, word);
+  }
+  RunConfig config;
+  read_config(root, config);
+  EXPECT_EQ(config.lr, 1e-3);
+  EXPECT_EQ(config.model.as<DecoderConfig>().mixers[0].as<WindowConfig>().window, 9);
+  EXPECT_EQ(config.name, "-5");
+  EXPECT_EQ(config.other_rope->base, 2);
+
+  const auto override_error = [&](const char* word) -> std::string {
+    ConfigNode changed = root;
+    apply_override(changed, word);
+    try {
+      RunConfig unused;
+      read_config(changed, unused);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(override_error("model.mixers[0].window=-5"),
+            "command line: model.mixers[0].window = -5, expected an integer >= 1");
+  EXPECT_EQ(override_error("ropes.base=1"),
+            "command line: unknown key ropes; did you mean rope? known here: betas, deterministic, "
+            "lr, maybe_flag, "
+            "maybe_name, maybe_number, maybe_words, mixer, model, name, other_rope, rope, sizes, "
+            "stage, tokens, train, words");
+}
+
+TEST(ConfigTest, WrittenConfigReadsBackTheSame) {
+  RunConfig config = read(
+      "deterministic: true\ntokens: -7\nlr: 0.1\nname: 'true'\nsizes: []\nbetas: [1e-8, "
+      "0.3333333333333333]\n"
+      "words: ['', '1e3', \"a: b\\n\"]\nmaybe_number: 3\nmaybe_words: []\nother_rope: {base: "
+      "1e300}\n"
+      "train: [{path: a/b, weight: 0.3}, {path: 'c d'}]\nstage: {x: \"1\", y: 1}\n"
+      "model: {family: yoco, mixers: [{name: gated_retention, rope: {base: 2}}, {name: "
+      "sliding_window, n_kv_heads: 4}]}\n");
+  const ConfigNode written = write_config(config);
+  const ConfigNode parsed = parse_yaml(to_yaml(written), "b.yaml");
+  EXPECT_EQ(parsed, written) << to_yaml(written);
+  RunConfig again;
+  read_config(parsed, again);
+  EXPECT_EQ(write_config(again), written);
+  EXPECT_EQ(again.words, config.words);
+  EXPECT_EQ(again.betas, config.betas);
+  EXPECT_EQ(again.stage, config.stage);
+  EXPECT_EQ(again.name, "true");
+}
+
+TEST(ConfigTest, WritesEveryFieldButAbsentOptionals) {
+  RunConfig config;
+  EXPECT_EQ(to_yaml(write_config(config)),
+            "deterministic: false\n"
+            "tokens: 262144\n"
+            "lr: 0.00015\n"
+            "name: run\n"
+            "sizes: [1, 2]\n"
+            "betas: [0.9, 0.98]\n"
+            "words: []\n"
+            "rope: {base: 10000, pairs: interleaved}\n"
+            "train: []\n"
+            "mixer: {name: sliding_window, n_heads: 8, head_dim: 64, window: 1024}\n");
+}
+
+TEST(ConfigTest, RefusesToWriteWhatCannotBeRead) {
+  RunConfig config;
+  config.lr = std::numeric_limits<double>::infinity();
+  EXPECT_THROW(write_config(config), std::logic_error);
+}
+
+TEST(ConfigTest, RulesIncludeTheirBounds) {
+  EXPECT_TRUE(at_least(2).holds(2) && !at_least(2).holds(1.999));
+  EXPECT_TRUE(above(2).holds(2.001) && !above(2).holds(2));
+  EXPECT_TRUE(in_range(0, 1).holds(0) && in_range(0, 1).holds(1) && !in_range(0, 1).holds(-0.1) &&
+              !in_range(0, 1).holds(1.1));
+  EXPECT_TRUE(even().holds(2) && even().holds(64) && !even().holds(0) && !even().holds(7) &&
+              !even().holds(-2));
+  const Rule power_of_two{"a power of two",
+                          [](double v) { return std::exp2(std::round(std::log2(v))) == v; }};
+  int64_t out = 0;
+  const ConfigNode node = parse_yaml("n: 12", "a.yaml");
+  try {
+    ConfigReader(node, "").value("n", out, power_of_two);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(), "a.yaml:1: n = 12, expected a power of two");
+  }
+}
+
+TEST(CheckerTest, DividesNamesOnlyKeysThatWereWritten) {
+  EXPECT_EQ(error_of<WindowConfig>("n_heads: 6\nn_kv_heads: 4", "mixer"),
+            "a.yaml:1: mixer.n_heads = 6, expected a multiple of n_kv_heads (4)");
+  EXPECT_EQ(error_of<WindowConfig>("\nn_kv_heads: 3", "mixer"),
+            "a.yaml:2: mixer.n_kv_heads = 3, expected a divisor of 8");
+  EXPECT_EQ(error_of<WindowConfig>("n_heads: 6\nn_kv_heads: 3"), "no error");
+  EXPECT_EQ(error_of<WindowConfig>("n_heads: 6"), "no error");
+
+  const ConfigNode node = parse_yaml("n_heads: 6\nhead_dim: null", "a.yaml");
+  const auto message = [&](const char* small_key, int64_t small, const char* large_key,
+                           int64_t large) -> std::string {
+    try {
+      Checker(node, "mixer").divides(small_key, small, large_key, large);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message("n_kv_heads", 4, "n_heads", 6),
+            "a.yaml:1: mixer.n_heads = 6, expected a multiple of 4");
+  EXPECT_EQ(message("group", 4, "head_dim", 6),
+            "a.yaml:1: mixer: default head_dim = 6, expected a multiple of group (4)");
+  EXPECT_EQ(message("n_kv_heads", 0, "n_heads", 6),
+            "a.yaml:1: mixer.n_heads = 6, expected a multiple of 0");
+}
+
+TEST(CheckerTest, ReachesNestedConfigsAndSeesWhatWasWritten) {
+  EXPECT_EQ(error_of("mixer:\n  n_kv_heads: 3"),
+            "a.yaml:2: mixer.n_kv_heads = 3, expected a divisor of 8");
+  EXPECT_EQ(error_of("model:\n  family: yoco\n  mixers:\n  - {name: gated_retention}\n  - {name: "
+                     "sliding_window, n_kv_heads: 5}"),
+            "a.yaml:5: model.mixers[1].n_kv_heads = 5, expected a divisor of 8");
+  const ConfigNode node = parse_yaml("a: 1\nb: null", "");
+  const Checker checker(node, "");
+  EXPECT_TRUE(checker.written("a"));
+  EXPECT_FALSE(checker.written("b"));
+  EXPECT_FALSE(checker.written("c"));
+}
+
+struct Broken {
+  int64_t size = 3;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("size", size);
+  }
+  void check(Checker& check) const {
+    check.require(size > 3, "size", std::to_string(size), "more than 3");
+  }
+};
+
+struct Outer {
+  Broken inner;
+  std::vector<Broken> list;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.section("inner", inner);
+    visit.list("list", list);
+  }
+};
+
+TEST(CheckerTest, RulesHoldForDefaultsToo) {
+  EXPECT_EQ(error_of<Outer>(""), "inner: default size = 3, expected more than 3");
+  EXPECT_EQ(error_of<Outer>("\ninner: {}"),
+            "a.yaml:2: inner: default size = 3, expected more than 3");
+  EXPECT_EQ(error_of<Outer>("inner: {size: 4}\nlist:\n- size: 5\n- size: 2"),
+            "a.yaml:4: list[1].size = 2, expected more than 3");
+}
+
+struct RotaryConfig {
+  std::optional<double> base = 10000.0;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.optional_or_none("base", base, above(0));
+  }
+};
+
+TEST(ConfigTest, NoneEmptiesAnOptionalThatHasADefault) {
+  RotaryConfig config;
+  read_config(parse_yaml("{}", "a.yaml"), config);
+  EXPECT_EQ(config.base, 10000.0);
+  read_config(parse_yaml("base: none", "a.yaml"), config);
+  EXPECT_EQ(config.base, std::nullopt);
+  EXPECT_EQ(to_yaml(write_config(config)), "base: none\n");
+  read_config(parse_yaml("base: 5e6", "a.yaml"), config);
+  EXPECT_EQ(config.base, 5e6);
+  EXPECT_THROW(read_config(parse_yaml("base: 0", "a.yaml"), config), UserError);
+}
+
+}  // namespace
+}  // namespace tandem
