@@ -1,0 +1,16 @@
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace tandem {
+
+/// Bytes of the character at the front of `text`, or 0 when no whole, valid UTF-8 character stands there (Unicode 15, table 3-7).
+size_t utf8_length(std::string_view text);
+
+/// The text with every byte that belongs to no valid character replaced by U+FFFD; `changed` is set when there was one.
+std::string valid_utf8(std::string_view text, bool* changed = nullptr);
+
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
+
+}  // namespace tandem
