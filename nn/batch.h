@@ -1,0 +1,25 @@
+#pragma once
+#include <vector>
+
+#include "core/packing.h"
+#include "nn/parameter.h"
+
+namespace tandem {
+
+/// Rows as tensors on a device: where tensors begin.
+struct Batch {
+  Tensor tokens, targets;   // [B, T] int64; target -100 = not scored; column t scores tokens[t + 1]
+  Tensor segment;           // [B, T] int32, which document of the row a token belongs to, -1 = padding; undefined = every row is one document
+  Tensor samples;           // [B] int64, global sample numbers: the counter of every random stream
+  Tensor weights;           // [B, T] float32 weight of each target; undefined = 1
+  double total_weight = 0;  // of the scored targets of this batch, known on the host before the forward pass
+  int64_t tokens_count() const { return tokens.numel(); }
+};
+
+/// Rows of equal length (core/packing pads them) to `device`.
+Batch make_batch(const std::vector<Row>& rows, torch::Device device);
+
+/// positions [B, T] int64: columns counted from 0, from the start of each document where `segment` is given.
+Tensor positions_of(const Batch& batch);
+
+}  // namespace tandem

@@ -1,0 +1,25 @@
+#pragma once
+#include "nn/norm.h"
+#include "nn/swiglu.h"
+#include "nn/token_mixer.h"
+
+namespace tandem {
+
+/// norm, mixer, residual, norm, SwiGLU, residual (Llama-like). Modules: mixer_norm, mixer, ffn_norm, ffn.
+class DecoderLayer : public Module {
+ public:
+  DecoderLayer(std::shared_ptr<TokenMixer> mixer, int64_t d_model, int64_t ffn_dim, double norm_eps);
+  /// x: [B, T, D] -> [B, T, D], run through context.runner.
+  Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state);
+  const TokenMixer& mixer() const { return *mixer_; }
+
+ private:
+  std::shared_ptr<TokenMixer> mixer_;
+  RmsNorm mixer_norm_{nullptr}, ffn_norm_{nullptr};
+  SwiGlu ffn_{nullptr};
+};
+
+/// Multiply-adds times two of SwiGLU for n tokens.
+inline double swiglu_flops(int64_t d_model, int64_t ffn_dim, double n_tokens) { return 6.0 * d_model * ffn_dim * n_tokens; }
+
+}  // namespace tandem

@@ -1,0 +1,30 @@
+#pragma once
+#include <torch/types.h>
+
+#include "core/random.h"
+#include "nn/parameter.h"
+
+namespace tandem {
+
+class Communicator;
+class LayerRunner;
+
+/// Of one pass through one stack. Layers only read it; it outlives the backward pass.
+struct ForwardContext {
+  Tensor segment;    // [B, T] int32, the document of the row a token belongs to, -1 = padding; undefined = each row is one document without padding
+  Tensor positions;  // [B, T] int64; restart where documents are masked; in inference they continue the state's lengths
+  Tensor lengths;    // [B] int64, valid tokens of this call (inference); rows are right-padded; undefined = all T
+  Tensor samples;    // [B] int64, as in Batch; undefined in inference
+  RandomStream random;                 // a draw names purpose, layer, element: recomputing draws the same numbers
+  Communicator* sequence = nullptr;    // ranks that split the sequence; nullptr = none
+  LayerRunner* runner = nullptr;       // nullptr = run plainly
+  bool training = false;               // the only training flag
+
+  /// The same for each row's last valid token: positions and segment [B, 1], lengths all 1.
+  ForwardContext at_last() const;
+};
+
+/// x: [B, T, D] -> [B, 1, D], the row's last valid token (lengths - 1, or T - 1 without lengths).
+Tensor last_of_each_row(const Tensor& x, const ForwardContext& context);
+
+}  // namespace tandem

@@ -1,0 +1,38 @@
+#pragma once
+#include <optional>
+
+#include "nn/kv_cache.h"
+#include "nn/linear.h"
+#include "nn/token_mixer.h"
+
+namespace tandem {
+
+struct FullAttentionConfig {
+  int64_t n_heads = 8;                // query heads
+  std::optional<int64_t> n_kv_heads;  // key/value heads; absent: n_heads
+  int64_t head_dim = 64;              // channels per head
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("n_heads", n_heads, at_least(1));
+    visit.optional("n_kv_heads", n_kv_heads, at_least(1));
+    visit.value("head_dim", head_dim, even());
+  }
+  void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
+};
+
+/// Causal softmax attention over everything before. Parameters: q_proj, k_proj, v_proj, o_proj. State: a KvCache ("keys", "values").
+class FullAttention : public TokenMixer {
+ public:
+  FullAttention(const FullAttentionConfig& config, const MixerSpec& spec);
+  Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
+  std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
+  double forward_flops(Phase phase, int64_t length, int64_t batch) const override;
+  int64_t state_bytes(int64_t length, int64_t element_size) const override;
+
+ private:
+  FullAttentionConfig config_;
+  MixerSpec spec_;
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr};
+};
+
+}  // namespace tandem

@@ -1,0 +1,185 @@
+#include "nn/generate.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace tandem {
+namespace {
+
+// The text of one row: cut at the first stop string, given out as soon as no stop string can begin
+// in it.
+class RowText {
+ public:
+  RowText(const GenerateConfig& config, int64_t row, std::span<const int64_t> prompt)
+      : config_(config), row_(row) {
+    if (config.make_text) stream_ = config.make_text();
+    if (!stream_) return;
+    // The end of the prompt is the context of the first token, whose leading space some tokenizers
+    // would drop.
+    constexpr size_t kContextTokens = 8;
+    for (const int64_t id : prompt.last(std::min(prompt.size(), kContextTokens))) stream_->push(id);
+  }
+  // Both are true when a stop string ended the text.
+  bool push(int64_t id) { return stream_ && add(stream_->push(id), /*last=*/false); }
+  bool finish() { return stream_ && add(stream_->flush(), /*last=*/true); }
+  std::string take() { return std::move(text_); }
+
+ private:
+  bool add(const std::string& piece, bool last) {
+    text_ += piece;
+    // The one that is complete first, as if the text came byte by byte, so that token borders do
+    // not matter.
+    size_t begin = std::string::npos, end = std::string::npos;
+    for (const std::string& stop : config_.stop) {
+      const size_t at = text_.find(stop, given_);
+      if (at == std::string::npos || std::pair(at + stop.size(), at) >= std::pair(end, begin))
+        continue;
+      begin = at, end = at + stop.size();
+    }
+    const bool stopped = begin != std::string::npos;
+    if (stopped) text_.resize(begin);
+    give(stopped || last ? text_.size() : certain());
+    return stopped;
+  }
+  // Where the longest tail begins that a stop string may begin with.
+  size_t certain() const {
+    for (size_t begin = given_; begin < text_.size(); ++begin) {
+      const std::string_view tail = std::string_view(text_).substr(begin);
+      for (const std::string& stop : config_.stop) {
+        if (stop.starts_with(tail)) return begin;
+      }
+    }
+    return text_.size();
+  }
+  void give(size_t end) {
+    if (config_.on_text && end > given_) config_.on_text(row_, text_.substr(given_, end - given_));
+    given_ = end;
+  }
+
+  const GenerateConfig& config_;
+  int64_t row_;
+  std::unique_ptr<TextStream> stream_;
+  std::string text_;
+  size_t given_ = 0;  // bytes given to on_text; no stop string begins before
+};
+
+struct RowProgress {
+  RowText text;
+  Generated result;
+  bool running = true;
+
+  void take(int64_t id, const GenerateConfig& config) {
+    if (!running) return;
+    result.ids.push_back(id);
+    if (std::find(config.stop_ids.begin(), config.stop_ids.end(), id) != config.stop_ids.end()) {
+      end(StopReason::kStopId);
+    } else if (text.push(id)) {
+      end(StopReason::kStopString);
+    } else if (static_cast<int64_t>(result.ids.size()) == config.max_new_tokens) {
+      end(StopReason::kLength);
+    }
+  }
+  void end(StopReason reason) {
+    running = false;
+    const bool stopped_in_tail = reason != StopReason::kStopString && text.finish();
+    result.reason = stopped_in_tail ? StopReason::kStopString : reason;
+    result.text = text.take();
+  }
+};
+
+int64_t longest(std::span<const std::vector<int64_t>> prompts) {
+  size_t most = 0;
+  for (const auto& prompt : prompts) most = std::max(most, prompt.size());
+  return static_cast<int64_t>(most);
+}
+
+}  // namespace
+
+std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch,
+                                            int64_t capacity) {
+  const Tensor parameter = model.parameters().front();
+  return model.make_state({.batch = batch,
+                           .capacity = capacity,
+                           .device = parameter.device(),
+                           .dtype = parameter.scalar_type()});
+}
+
+void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t chunk,
+             ModelState& state) {
+  const torch::NoGradGuard no_grad;
+  const auto batch = static_cast<int64_t>(prompts.size());
+  const int64_t most = longest(prompts);
+  for (const auto& prompt : prompts)
+    TORCH_CHECK(!prompt.empty(), "prefill: an empty prompt, expected at least 1 token");
+  const torch::Device device = model.parameters().front().device();
+  const int64_t piece = chunk > 0 ? std::min(chunk, most) : most;
+  const int64_t pieces = (most + piece - 1) / piece;
+  for (int64_t left = pieces - 1; left >= 0; --left) {  // pieces still to come after this one
+    Tensor tokens = torch::zeros({batch, piece}, torch::kInt64);
+    Tensor lengths = torch::zeros({batch}, torch::kInt64);
+    auto to = tokens.accessor<int64_t, 2>();
+    auto length = lengths.accessor<int64_t, 1>();
+    for (int64_t b = 0; b < batch; ++b) {
+      const auto& prompt = prompts[static_cast<size_t>(b)];
+      const auto n = static_cast<int64_t>(prompt.size());
+      const int64_t end = std::max<int64_t>(0, n - left * piece),
+                    begin = std::max<int64_t>(0, n - (left + 1) * piece);
+      length[b] = end - begin;
+      for (int64_t t = begin; t < end; ++t) to[b][t - begin] = prompt[static_cast<size_t>(t)];
+    }
+    tokens = tokens.narrow(1, 0, lengths.max().item<int64_t>());  // the first piece is shorter
+    model.extend(tokens.to(device), lengths.to(device), state,
+                 left == 0 ? Want::kLast : Want::kNothing);
+  }
+}
+
+const char* name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::kLength:
+      return "length";
+    case StopReason::kStopId:
+      return "stop_id";
+    case StopReason::kStopString:
+      return "stop_string";
+  }
+  TORCH_CHECK(false, "StopReason ", static_cast<int>(reason));
+}
+
+std::vector<Generated> generate(LanguageModel& model, std::span<const std::vector<int64_t>> prompts,
+                                const GenerateConfig& config) {
+  TORCH_CHECK(config.max_new_tokens >= 1, "generate: max_new_tokens = ", config.max_new_tokens,
+              ", expected at least 1");
+  TORCH_CHECK(config.stop.empty() || config.make_text, "generate: stop strings need make_text");
+  for (const std::string& stop : config.stop)
+    TORCH_CHECK(!stop.empty(), "generate: an empty stop string");
+  if (prompts.empty()) return {};
+  const c10::InferenceMode inference;
+  const auto batch = static_cast<int64_t>(prompts.size());
+  const int64_t per_call = model.tokens_per_call();
+  const int64_t calls = (config.max_new_tokens + per_call - 1) / per_call;
+  const auto state = inference_state(model, batch, longest(prompts) + calls * per_call);
+  DeviceSampler sampler(config.sampling, batch, model.parameters().front().device());
+  std::vector<RowProgress> rows;
+  for (int64_t b = 0; b < batch; ++b) {
+    rows.push_back({.text = RowText(config, b, prompts[static_cast<size_t>(b)]),
+                    .result = {},
+                    .running = true});
+  }
+  const auto running = [](const RowProgress& row) { return row.running; };
+
+  prefill(model, prompts, config.prefill_chunk, *state);
+  while (std::any_of(rows.begin(), rows.end(), running)) {
+    const Tensor drawn = model.generate_block(*state, sampler).to(torch::kCPU);  // [B, per_call]
+    const auto ids = drawn.accessor<int64_t, 2>();
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t t = 0; t < ids.size(1); ++t)
+        rows[static_cast<size_t>(b)].take(ids[b][t], config);
+    }
+  }
+  std::vector<Generated> results;
+  for (RowProgress& row : rows) results.push_back(std::move(row.result));
+  return results;
+}
+
+}  // namespace tandem

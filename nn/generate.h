@@ -1,0 +1,59 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nn/device_sampler.h"
+#include "nn/language_model.h"
+
+namespace tandem {
+
+/// An empty state on the device and in the dtype of the model's parameters.
+std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch,
+                                            int64_t capacity);
+
+/// Feeds prompts of any lengths >= 1 into an empty `state` of as many rows, at most `chunk` tokens
+/// of each row a call (0 = all at once), and leaves the logits that follow each prompt in
+/// state.next_logits. Pieces are counted from the end, so that each row's last token is in the last
+/// one; only that one asks for logits.
+void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t chunk,
+             ModelState& state);
+
+/// Turns the ids of one row into text as they come. nn knows no tokenizer: who has one wraps it.
+class TextStream {
+ public:
+  virtual ~TextStream() = default;
+  virtual std::string push(int64_t id) = 0;  ///< text that became certain
+  virtual std::string flush() = 0;           ///< what was held back
+};
+
+struct GenerateConfig {
+  SamplingConfig sampling;
+  int64_t max_new_tokens = 128;
+  int64_t prefill_chunk = 0;           // prompt tokens of a row in one call; 0 = all at once
+  std::vector<int64_t> stop_ids = {};  // EOS
+  std::vector<std::string> stop = {};  // a row ends where its text contains one of these
+  std::function<std::unique_ptr<TextStream>()> make_text = {};  // none: ids only
+  /// Text of a row as soon as it can no longer turn out to be part of a stop string; it adds up to
+  /// Generated::text.
+  std::function<void(int64_t row, const std::string& text)> on_text = {};
+};
+
+enum class StopReason { kLength, kStopId, kStopString };
+const char* name_of(StopReason reason);  ///< "length", "stop_id", "stop_string"
+
+/// What one row got.
+struct Generated {
+  std::vector<int64_t> ids;  // all that were drawn, the one that stopped the row included
+  std::string text;          // of ids, up to the stop string and without it
+  StopReason reason = StopReason::kLength;
+};
+
+/// Continues each prompt: prefill once, then decode until every row has stopped. What a row
+/// gets depends on its prompt and its number only, not on the other rows.
+std::vector<Generated> generate(LanguageModel& model, std::span<const std::vector<int64_t>> prompts,
+                                const GenerateConfig& config);
+
+}  // namespace tandem

@@ -1,0 +1,61 @@
+#include "nn/kv_cache.h"
+
+#include <algorithm>
+
+#include "nn/token_mixer.h"
+
+namespace tandem {
+
+KvCache::KvCache(const StateShape& shape, int64_t n_kv_heads, int64_t head_dim)
+    : keys_(torch::zeros({shape.batch, shape.capacity, n_kv_heads, head_dim},
+                         torch::dtype(shape.dtype).device(shape.device))),
+      values_(torch::zeros_like(keys_)),
+      lengths_(torch::zeros({shape.batch}, torch::dtype(torch::kInt64).device(shape.device))) {}
+
+void KvCache::append(const Tensor& k, const Tensor& v, const Tensor& positions,
+                     const Tensor& lengths) {
+  const int64_t n_tokens = k.size(1);
+  TORCH_CHECK(k.size(0) == keys_.size(0) && k.sizes().slice(2) == keys_.sizes().slice(2) &&
+                  v.sizes() == k.sizes(),
+              "KvCache::append: keys ", k.sizes(), ", values ", v.sizes(),
+              " into a cache of [B, capacity, G, K] = ", keys_.sizes());
+  reserve(upper_ + n_tokens);
+  ragged_ = ragged_ || !rows_are_full(lengths, n_tokens);
+  if (ragged_) {
+    // Padded columns land past their row's end, where the row's next tokens overwrite them.
+    const auto rows = torch::arange(k.size(0), positions.options()).unsqueeze(1);
+    keys_.index_put_({rows, positions}, k.detach().to(keys_.dtype()));
+    values_.index_put_({rows, positions}, v.detach().to(values_.dtype()));
+  } else {
+    keys_.narrow(1, upper_, n_tokens).copy_(k.detach());
+    values_.narrow(1, upper_, n_tokens).copy_(v.detach());
+  }
+  upper_ += n_tokens;
+  lengths_ = lengths.defined() ? lengths_ + lengths : lengths_ + n_tokens;
+}
+
+void KvCache::reserve(int64_t n_tokens) {
+  const int64_t held = keys_.size(1);
+  if (n_tokens <= held) return;
+  const int64_t extra = std::max(n_tokens, 2 * held) - held;
+  keys_ = torch::constant_pad_nd(keys_, {0, 0, 0, 0, 0, extra});
+  values_ = torch::constant_pad_nd(values_, {0, 0, 0, 0, 0, extra});
+}
+
+Tensor KvCache::keys() const { return keys_.narrow(1, 0, upper_); }
+Tensor KvCache::values() const { return values_.narrow(1, 0, upper_); }
+
+AttendMask KvCache::mask(const Tensor& positions) const {
+  if (!ragged_) return {};
+  return {.query_index = positions, .key_lengths = lengths_};
+}
+
+KvCache KvCache::select(const Tensor& rows) const {
+  KvCache selected = *this;
+  selected.keys_ = keys_.index_select(0, rows);
+  selected.values_ = values_.index_select(0, rows);
+  selected.lengths_ = lengths_.index_select(0, rows);
+  return selected;
+}
+
+}  // namespace tandem

@@ -1,0 +1,169 @@
+#include "nn/parameter.h"
+
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
+
+#include <cmath>
+#include <numbers>
+#include <unordered_map>
+#include <utility>
+
+namespace tandem {
+namespace {
+
+constexpr int64_t kBlocksPerTask = 4096;
+
+int split_dim_of(Split split) {
+  switch (split) {
+    case Split::kRows:
+      return 0;
+    case Split::kColumns:
+      return 1;
+    case Split::kNone:
+      break;
+  }
+  return -1;
+}
+
+// Calls write(block number, its 128 bits) for all blocks, on several threads: values depend on the
+// block number only.
+template <typename Write>
+void for_each_block(int64_t n_blocks, const RandomStream& stream, const Write& write) {
+  at::parallel_for(0, n_blocks, kBlocksPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) write(i, stream.block(static_cast<uint64_t>(i)));
+  });
+}
+
+// Elements 2i and 2i + 1 are the two normals of block i (Box-Muller).
+void fill_normal(float* out, int64_t n, double std, const RandomStream& stream) {
+  for_each_block((n + 1) / 2, stream, [&](int64_t i, const std::array<uint32_t, 4>& words) {
+    const auto join = [](uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; };
+    // (0, 1], so that the logarithm is finite
+    const double u = static_cast<double>((join(words[0], words[1]) >> 11) + 1) * 0x1p-53;
+    const double turn = static_cast<double>(join(words[2], words[3]) >> 11) * 0x1p-53;
+    const double radius = std * std::sqrt(-2 * std::log(u)), angle = 2 * std::numbers::pi * turn;
+    out[2 * i] = static_cast<float>(radius * std::cos(angle));
+    if (2 * i + 1 < n) out[2 * i + 1] = static_cast<float>(radius * std::sin(angle));
+  });
+}
+
+// Elements 4i .. 4i + 3 are the four words of block i, each at the middle of its 2^-32.
+void fill_uniform(float* out, int64_t n, double bound, const RandomStream& stream) {
+  for_each_block((n + 3) / 4, stream, [&](int64_t i, const std::array<uint32_t, 4>& words) {
+    for (int64_t j = 0; j < 4 && 4 * i + j < n; ++j) {
+      const double u = (static_cast<double>(words[static_cast<size_t>(j)]) + 0.5) * 0x1p-32;
+      out[4 * i + j] = static_cast<float>(bound * (2 * u - 1));
+    }
+  });
+}
+
+// Gives every parameter of `module` the storage that data_of(info) returns.
+template <typename DataOf>
+void materialise_all(torch::nn::Module& module, const DataOf& data_of) {
+  const auto infos = parameters_info(module);
+  size_t i = 0;
+  for (auto& item : module.named_parameters()) materialise(item.value(), data_of(infos[i++]));
+}
+
+}  // namespace
+
+Init init_constant(double value) { return {Init::Kind::kConstant, value}; }
+Init init_normal(double std) { return {Init::Kind::kNormal, std}; }
+Init init_uniform(double bound) { return {Init::Kind::kUniform, bound}; }
+Init init_xavier_uniform(int64_t fan_in, int64_t fan_out, double gain) {
+  return init_uniform(gain * std::sqrt(6.0 / static_cast<double>(fan_in + fan_out)));
+}
+Init init_kaiming_uniform(int64_t fan_in) {
+  return init_uniform(1 / std::sqrt(static_cast<double>(fan_in)));
+}
+
+int64_t ParameterInfo::numel() const {
+  int64_t product = 1;
+  for (const int64_t size : global_shape) product *= size;
+  return product;
+}
+
+Tensor declare(Module& module, const std::string& name, std::vector<int64_t> shape, Init init,
+               Split split, bool decay) {
+  ParameterInfo info;
+  info.name = name;
+  info.global_shape = std::move(shape);
+  info.split_dim = split_dim_of(split);
+  info.decay = decay;
+  info.init = init;
+  TORCH_CHECK(info.split_dim < static_cast<int>(info.global_shape.size()), "parameter ", name,
+              " has ", info.global_shape.size(), " dimensions and cannot be split along dimension ",
+              info.split_dim);
+  auto parameter = module.register_parameter(
+      name, torch::empty(info.global_shape, torch::TensorOptions().device(torch::kMeta)));
+  module.declared_.emplace(name, std::move(info));
+  return parameter;
+}
+
+std::vector<ParameterInfo> parameters_info(const torch::nn::Module& module) {
+  std::unordered_map<std::string, const torch::nn::Module*> owners = {{"", &module}};
+  for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
+    owners.emplace(item.key(), item.value().get());
+  }
+  std::vector<ParameterInfo> infos;
+  for (const auto& item : module.named_parameters()) {
+    const auto& full_name = item.key();
+    const auto dot = full_name.rfind('.');
+    const auto name = dot == std::string::npos ? full_name : full_name.substr(dot + 1);
+    const auto path = dot == std::string::npos ? "" : full_name.substr(0, dot);
+    const auto* owner = dynamic_cast<const Module*>(owners.at(path));
+    const bool declared = owner != nullptr && owner->declared_.contains(name);
+    TORCH_CHECK(declared, "parameter ", full_name, " was not made by declare()");
+    infos.push_back(owner->declared_.at(name));
+    infos.back().name = full_name;
+  }
+  return infos;
+}
+
+void materialise(Tensor& parameter, const Tensor& data) {
+  TORCH_CHECK(data.sizes() == parameter.sizes(), "materialise: data is ", data.sizes(),
+              ", the parameter ", parameter.sizes());
+  TORCH_CHECK(!data.is_meta() && !data.is_inference(),
+              "materialise: data must have storage and be no inference tensor");
+  parameter.unsafeGetTensorImpl()->shallow_copy_from(data.getIntrusivePtr());
+}
+
+Tensor initial_values(const ParameterInfo& info, const RandomStream& stream) {
+  auto values = torch::empty(info.global_shape, torch::kFloat32);
+  const auto own_stream = stream.fork(info.name);
+  auto* out = values.data_ptr<float>();
+  switch (info.init.kind) {
+    case Init::Kind::kConstant:
+      values.fill_(info.init.value);
+      break;
+    case Init::Kind::kNormal:
+      fill_normal(out, info.numel(), info.init.value, own_stream);
+      break;
+    case Init::Kind::kUniform:
+      fill_uniform(out, info.numel(), info.init.value, own_stream);
+      break;
+  }
+  return values;
+}
+
+void initialise(torch::nn::Module& module, uint64_t seed, torch::Device device,
+                torch::Dtype dtype) {
+  const auto stream = RandomStream(seed).fork("init");
+  materialise_all(module, [&](const ParameterInfo& info) {
+    return initial_values(info, stream).to(device, dtype);
+  });
+}
+
+void materialise_empty(torch::nn::Module& module, torch::Device device, torch::Dtype dtype) {
+  const auto options = torch::TensorOptions().device(device).dtype(dtype);
+  materialise_all(
+      module, [&](const ParameterInfo& info) { return torch::empty(info.global_shape, options); });
+}
+
+int64_t count_parameters(const torch::nn::Module& module) {
+  int64_t sum = 0;
+  for (const auto& parameter : module.parameters()) sum += parameter.numel();
+  return sum;
+}
+
+}  // namespace tandem

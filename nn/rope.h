@@ -1,0 +1,32 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "core/config.h"
+#include "nn/parameter.h"
+
+namespace tandem {
+
+/// Rotary positions of one decoder. `base: none` switches them off.
+struct RopeConfig {
+  std::optional<double> base = 10000.0;
+  std::string pairs = "halves";        // halves: channels (i, i + K/2); interleaved: (2i, 2i + 1)
+  std::string exponents = "standard";  // standard: 2i / K; inclusive: i / (K/2 - 1), both ends of [0, 1] (YOCO's code)
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.optional_or_none("base", base, above(0));
+    visit.one_of("pairs", pairs, {"interleaved", "halves"});
+    visit.one_of("exponents", exponents, {"inclusive", "standard"});
+  }
+};
+
+/// Cosines and sines of a call's positions, made once per stack and pass and shared by its layers.
+struct RopeTable {
+  Tensor cos, sin;  // [B, T, 1, K/2] in float32 (float64 for float64 activations); undefined when rotary is off
+};
+/// `dtype` is the activations': angles and phases are float32 unless it is float64. `head_dim` K is even.
+RopeTable make_rope_table(const RopeConfig& config, int64_t head_dim, const Tensor& positions, torch::Dtype dtype);
+/// x: [B, T, H, K] rotated by its positions; unchanged when the table is undefined. Computed in float32, rounded once to x's dtype.
+Tensor apply_rope(const Tensor& x, const RopeTable& table, const RopeConfig& config);
+
+}  // namespace tandem

@@ -1,0 +1,121 @@
+#include "nn/score.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "nn/generate.h"
+
+namespace tandem {
+namespace {
+
+// NLL of one batch, [B, T] on the CPU; NaN where not scored.
+Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk) {
+  if (chunk == 0) return model.loss(batch, ForwardContext{}).nll.to(torch::kCPU);
+  const int64_t n_tokens = batch.tokens.size(1);
+  Tensor lengths = torch::full({batch.tokens.size(0)}, n_tokens, batch.tokens.options());
+  if (batch.segment.defined()) lengths = batch.segment.ge(0).sum(1);  // padding stands at the end
+  const auto state = inference_state(model, batch.tokens.size(0), n_tokens);
+  Tensors pieces;
+  for (int64_t begin = 0; begin < n_tokens; begin += chunk) {
+    const int64_t n = std::min(chunk, n_tokens - begin);
+    const Tensor nll =
+        model.extend_nll(batch.tokens.narrow(1, begin, n), batch.targets.narrow(1, begin, n),
+                         (lengths - begin).clamp(0, n), *state);
+    pieces.push_back(nll.to(torch::kCPU));
+  }
+  return torch::cat(pieces, 1);
+}
+
+void check_one_document(const std::vector<Row>& rows) {
+  for (const Row& row : rows) {
+    for (const int32_t segment : row.segment) {
+      TORCH_CHECK(segment == -1 || segment == row.segment.front(),
+                  "scoring in pieces: a row holds documents ", row.segment.front(), " and ",
+                  segment, ", expected one");
+    }
+  }
+}
+
+}  // namespace
+
+ScoreResult& ScoreResult::operator+=(const ScoreResult& other) {
+  nll_sum += other.nll_sum;
+  weight += other.weight;
+  const size_t columns = std::max(nll_by_position.size(), other.nll_by_position.size());
+  nll_by_position.resize(columns);
+  count_by_position.resize(columns);
+  for (size_t t = 0; t < other.nll_by_position.size(); ++t) {
+    nll_by_position[t] += other.nll_by_position[t];
+    count_by_position[t] += other.count_by_position[t];
+  }
+  return *this;
+}
+
+ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
+                       int64_t batch, int64_t chunk) {
+  TORCH_CHECK(batch >= 1 && chunk >= 0, "score_rows: batch = ", batch, ", chunk = ", chunk,
+              ", expected at least 1 and 0");
+  const torch::NoGradGuard no_grad;
+  ScoreResult result;
+  for (size_t begin = 0; begin < rows.size(); begin += static_cast<size_t>(batch)) {
+    const auto part =
+        rows.subspan(begin, std::min(static_cast<size_t>(batch), rows.size() - begin));
+    std::vector<Row> padded(part.begin(), part.end());
+    pad_rows(padded);
+    if (chunk > 0) check_one_document(padded);
+    const Tensor nll =
+        batch_nll(model, make_batch(padded, device), chunk).to(torch::kFloat64).contiguous();
+    const double* values = nll.const_data_ptr<double>();
+    const size_t columns = padded.front().targets.size();
+    ScoreResult of_batch;
+    of_batch.nll_by_position.resize(columns);
+    of_batch.count_by_position.resize(columns);
+    for (size_t b = 0; b < padded.size(); ++b) {
+      for (size_t t = 0; t < columns; ++t) {
+        // the host's targets decide, so that the NaN of a broken model is not taken for "not
+        // scored"
+        if (padded[b].targets[t] == kIgnored) continue;
+        of_batch.nll_by_position[t] += values[b * columns + t];
+        of_batch.count_by_position[t] += 1;
+      }
+    }
+    const auto sum = [](const std::vector<double>& v) {
+      return std::accumulate(v.begin(), v.end(), 0.0);
+    };
+    of_batch.nll_sum = sum(of_batch.nll_by_position);
+    of_batch.weight = sum(of_batch.count_by_position);
+    result += of_batch;
+  }
+  return result;
+}
+
+std::vector<std::vector<double>> log_probs(LanguageModel& model,
+                                           std::span<const std::vector<int64_t>> sequences,
+                                           torch::Device device, int64_t batch) {
+  TORCH_CHECK(batch >= 1, "log_probs: batch = ", batch, ", expected at least 1");
+  const torch::NoGradGuard no_grad;
+  std::vector<size_t> order(sequences.size());  // by length, so that a batch holds little padding
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return sequences[a].size() > sequences[b].size(); });
+  std::vector<std::vector<double>> result(sequences.size());
+  for (size_t begin = 0; begin < order.size(); begin += static_cast<size_t>(batch)) {
+    const size_t end = std::min(begin + static_cast<size_t>(batch), order.size());
+    std::vector<Row> rows;
+    for (size_t i = begin; i < end; ++i)
+      rows.push_back(row_of_sequence(sequences[order[i]], model.packing()));
+    pad_rows(rows);
+    const Tensor nll =
+        batch_nll(model, make_batch(rows, device), 0).to(torch::kFloat32).contiguous();
+    const size_t columns = static_cast<size_t>(nll.size(1));
+    for (size_t i = begin; i < end; ++i) {
+      const std::span<const float> row(nll.const_data_ptr<float>() + (i - begin) * columns,
+                                       columns);
+      result[order[i]] =
+          log_probs_of_sequence(row, static_cast<int64_t>(sequences[order[i]].size()));
+    }
+  }
+  return result;
+}
+
+}  // namespace tandem

@@ -1,0 +1,31 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "nn/language_model.h"
+
+namespace tandem {
+
+/// NLL in nats, summed over scored targets.
+struct ScoreResult {
+  double nll_sum = 0, weight = 0;  // mean NLL = nll_sum / weight; every scored target weighs 1
+  std::vector<double> nll_by_position,
+      count_by_position;  // by column of the row: sums and numbers of scored targets
+  ScoreResult& operator+=(const ScoreResult& other);
+};
+
+/// Scores rows of any lengths, `batch` at a time, without gradient. Rows go whole through
+/// LanguageModel::loss; with `chunk` > 0 through extend_nll in pieces of `chunk` tokens, which
+/// gives the same numbers in memory that grows with the state only; then every row must be one
+/// document.
+ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
+                       int64_t batch, int64_t chunk = 0);
+
+/// log p of each token of each sequence given the tokens before it; NaN where the model gives none
+/// (the first token, and the model's unscored prefix). Sequences hold at least one id each; they
+/// are laid out by model.packing().
+std::vector<std::vector<double>> log_probs(LanguageModel& model,
+                                           std::span<const std::vector<int64_t>> sequences,
+                                           torch::Device device, int64_t batch);
+
+}  // namespace tandem

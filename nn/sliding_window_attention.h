@@ -1,0 +1,40 @@
+#pragma once
+#include <optional>
+
+#include "nn/linear.h"
+#include "nn/token_mixer.h"
+
+namespace tandem {
+
+struct SlidingWindowConfig {
+  int64_t n_heads = 8;                // query heads
+  std::optional<int64_t> n_kv_heads;  // key/value heads, each shared by n_heads / n_kv_heads queries; absent: n_heads
+  int64_t head_dim = 64;              // channels per head
+  int64_t window = 1024;              // keys a query sees, itself included (tokens)
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("n_heads", n_heads, at_least(1));
+    visit.optional("n_kv_heads", n_kv_heads, at_least(1));
+    visit.value("head_dim", head_dim, even());
+    visit.value("window", window, at_least(1));
+  }
+  void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
+};
+
+/// Softmax attention over the last `window` tokens (YOCO, sec. 3.1). Parameters: q_proj, k_proj, v_proj, o_proj. State of constant size: tensors "keys" and
+/// "values" [B, W, G, K], the last W tokens of each row oldest first (W = window; fewer at first: zeros in front), keys rotated.
+class SlidingWindowAttention : public TokenMixer {
+ public:
+  SlidingWindowAttention(const SlidingWindowConfig& config, const MixerSpec& spec);
+  Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
+  std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
+  double forward_flops(Phase phase, int64_t length, int64_t batch) const override;
+  int64_t state_bytes(int64_t length, int64_t element_size) const override;
+
+ private:
+  SlidingWindowConfig config_;
+  MixerSpec spec_;
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr};
+};
+
+}  // namespace tandem

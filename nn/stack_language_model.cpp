@@ -1,0 +1,157 @@
+#include "nn/stack_language_model.h"
+
+#include <cmath>
+#include <limits>
+
+#include "nn/cross_entropy.h"
+
+namespace tandem {
+namespace {
+
+struct StackModelState final : ModelState {
+  std::unique_ptr<StackState> stack;
+  StateShape shape;
+
+  std::unique_ptr<ModelState> select(const Tensor& rows) const override {
+    auto selected = std::make_unique<StackModelState>();
+    selected->stack = stack->select(rows);
+    selected->shape = shape;
+    selected->shape.batch = rows.size(0);
+    selected->lengths = selected->stack->lengths;
+    if (next_logits.defined()) selected->next_logits = next_logits.index_select(0, rows);
+    return selected;
+  }
+  std::vector<std::pair<std::string, Tensor>> tensors() const override { return stack->tensors(); }
+};
+
+StackModelState& as_stack_state(ModelState& state) {
+  auto* own = dynamic_cast<StackModelState*>(&state);
+  TORCH_CHECK(own != nullptr, "the state was made by a model of another kind");
+  return *own;
+}
+
+// What a stack needs to continue the rows of `state` by `tokens`.
+ForwardContext continue_rows(const Tensor& tokens, const Tensor& lengths,
+                             const StackModelState& state) {
+  ForwardContext context;
+  context.positions = positions_after(state.stack->lengths, tokens.size(1));
+  context.lengths = lengths;
+  context.sequence = state.shape.sequence;
+  context.runner = state.shape.runner;
+  return context;
+}
+
+void check_call(const Tensor& tokens, const Tensor& lengths, const StackModelState& state,
+                int64_t shortest) {
+  TORCH_CHECK(tokens.dim() == 2 && tokens.size(0) == state.shape.batch && tokens.size(1) > 0,
+              "extend: tokens are ", tokens.sizes(), ", expected [", state.shape.batch, ", T]");
+  if (!lengths.defined()) return;
+  TORCH_CHECK(lengths.dim() == 1 && lengths.size(0) == tokens.size(0), "extend: lengths are ",
+              lengths.sizes(), ", expected [", tokens.size(0), "]");
+  if (!lengths.is_cpu()) return;  // reading a value would wait for the device
+  const auto [least, most] = at::aminmax(lengths);
+  TORCH_CHECK(least.item<int64_t>() >= shortest && most.item<int64_t>() <= tokens.size(1),
+              "extend: lengths from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
+              ", expected ", shortest, " to ", tokens.size(1));
+}
+
+}  // namespace
+
+StackLanguageModel::StackLanguageModel(std::shared_ptr<DecoderStack> stack, const TokenEnds& ends)
+    : stack_(std::move(stack)), ends_(ends) {
+  TORCH_CHECK(stack_->named_parameters(/*recurse=*/false).is_empty(),
+              "a stack keeps its parameters in its children, which the model takes over");
+  const int64_t d_model = stack_->d_model();
+  embedding_ =
+      register_module("embedding", Embedding(ends_.vocab_size, d_model, ends_.embedding_init));
+  for (const auto& child : stack_->named_children()) register_module(child.key(), child.value());
+  if (!ends_.tie_embeddings) {
+    head_ = register_module("head", Linear(d_model, ends_.vocab_size, ends_.head_init));
+  }
+}
+
+const Tensor& StackLanguageModel::head_weight() const {
+  return ends_.tie_embeddings ? embedding_->weight() : head_->weight();
+}
+
+Tensor StackLanguageModel::embed(const Tensor& tokens) const {
+  if (tokens.is_cpu() && tokens.numel() > 0) {  // on a GPU the lookup itself fails
+    const auto [least, most] = at::aminmax(tokens);
+    TORCH_CHECK(least.item<int64_t>() >= 0 && most.item<int64_t>() < ends_.vocab_size,
+                "token ids from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
+                ", expected 0 to ", ends_.vocab_size - 1);
+  }
+  const auto x = embedding_->forward(tokens);  // [B, T, D]
+  return ends_.embedding_scale ? x * std::sqrt(static_cast<double>(x.size(-1))) : x;
+}
+
+Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context) {
+  const auto own = std::make_shared<ForwardContext>(context);
+  own->positions = positions_of(batch);
+  own->segment = batch.segment;
+  own->samples = batch.samples;
+  const auto h = stack_->forward(embed(batch.tokens), *own, /*state=*/nullptr, Want::kAll);
+  const auto loss = cross_entropy(h, head_weight(), batch.targets, batch.weights);
+  // Recomputed layers read the context during backward: it lives as long as the graph.
+  if (loss.sum.requires_grad()) loss.sum.register_hook([own](const Tensor&) {});
+  return loss;
+}
+
+std::unique_ptr<ModelState> StackLanguageModel::make_state(const StateShape& shape) const {
+  auto state = std::make_unique<StackModelState>();
+  state->stack = stack_->make_state(shape);
+  state->shape = shape;
+  state->lengths = state->stack->lengths;
+  return state;
+}
+
+Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, ModelState& state,
+                                  Want want) {
+  const torch::NoGradGuard no_grad;
+  auto& own = as_stack_state(state);
+  check_call(tokens, lengths, own, /*shortest=*/want == Want::kLast ? 1 : 0);
+  const auto h =
+      stack_->forward(embed(tokens), continue_rows(tokens, lengths, own), own.stack.get(), want);
+  own.lengths = own.stack->lengths;
+  if (want == Want::kNothing) return {};
+  const auto logits =
+      at::linear(h, head_weight()).to(float_or_wider(h.scalar_type()));  // [B, T or 1, V]
+  if (want == Want::kAll) return logits;
+  own.next_logits = logits.squeeze(1);
+  return own.next_logits;
+}
+
+Tensor StackLanguageModel::extend_nll(const Tensor& tokens, const Tensor& targets,
+                                      const Tensor& lengths, ModelState& state) {
+  const torch::NoGradGuard no_grad;
+  auto& own = as_stack_state(state);
+  check_call(tokens, lengths, own, /*shortest=*/0);
+  const bool scored =
+      (targets != kIgnored).any().item<bool>();  // if not, the early exit serves scoring too
+  const auto x = embed(tokens);
+  const auto h = stack_->forward(x, continue_rows(tokens, lengths, own), own.stack.get(),
+                                 scored ? Want::kAll : Want::kNothing);
+  own.lengths = own.stack->lengths;
+  if (scored) return token_nll(h, head_weight(), targets);
+  return torch::full(targets.sizes(), std::numeric_limits<double>::quiet_NaN(),
+                     x.options().dtype(float_or_wider(x.scalar_type())));
+}
+
+Flops StackLanguageModel::flops(Phase phase, int64_t length, int64_t batch) const {
+  auto flops = stack_->forward_flops(phase, length, batch);
+  const int64_t n_logits = phase == Phase::kTrain ? length * batch : batch;
+  flops.parts.emplace_back("head", 2.0 * static_cast<double>(stack_->d_model()) *
+                                       static_cast<double>(ends_.vocab_size) *
+                                       static_cast<double>(n_logits));
+  if (phase == Phase::kTrain) {
+    for (auto& [name, value] : flops.parts)
+      value *= 3;  // backward forms two products for each of forward's
+  }
+  return flops;
+}
+
+StateBytes StackLanguageModel::state_bytes(int64_t length, int64_t element_size) const {
+  return stack_->state_bytes(length, element_size);
+}
+
+}  // namespace tandem

@@ -1,0 +1,42 @@
+#pragma once
+#include <memory>
+
+#include "nn/language_model.h"
+#include "nn/linear.h"
+
+namespace tandem {
+
+/// The part of a model that is not its stack.
+struct TokenEnds {
+  int64_t vocab_size = 0;
+  int64_t n_layers = 0;         // for reports
+  bool tie_embeddings = false;  // the head reads embedding.weight
+  bool embedding_scale = false; // embeddings times sqrt(d_model)
+  Init embedding_init, head_init;
+};
+
+/// Embedding, a DecoderStack, a head: what Yoco and Transformer are. The stack's children are registered as children of the model itself, so names
+/// begin with `self_decoder.`, `layers.` and so on. Parameters of its own: embedding.weight [V, D], head.weight [V, D] unless tied.
+class StackLanguageModel : public LanguageModel {
+ public:
+  StackLanguageModel(std::shared_ptr<DecoderStack> stack, const TokenEnds& ends);
+  Loss loss(const Batch& batch, const ForwardContext& context) override;
+  std::unique_ptr<ModelState> make_state(const StateShape& shape) const override;
+  Tensor extend(const Tensor& tokens, const Tensor& lengths, ModelState& state, Want want) override;
+  Tensor extend_nll(const Tensor& tokens, const Tensor& targets, const Tensor& lengths, ModelState& state) override;
+  Packing packing() const override { return {}; }
+  int64_t vocab_size() const override { return ends_.vocab_size; }
+  int64_t n_layers() const override { return ends_.n_layers; }
+  Flops flops(Phase phase, int64_t length, int64_t batch) const override;
+  StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+
+ private:
+  const Tensor& head_weight() const;
+  Tensor embed(const Tensor& tokens) const;
+  std::shared_ptr<DecoderStack> stack_;
+  TokenEnds ends_;
+  Embedding embedding_{nullptr};
+  Linear head_{nullptr};
+};
+
+}  // namespace tandem

@@ -1,0 +1,134 @@
+#include "nn/score.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/nn/tiny_model.h"
+
+namespace tandem {
+namespace {
+
+const std::vector<std::vector<int64_t>> kSequences = {
+    {5, 1, 22, 0, 7, 7, 13}, {3}, {11, 4, 9}, {0, 19, 2, 2, 2, 8, 21, 6, 1, 14, 3}, {17, 17}};
+
+// log p of each token from the definition: one token at a time through extend.
+std::vector<double> by_hand(LanguageModel& model, const std::vector<int64_t>& tokens) {
+  std::vector<double> result(tokens.size(), std::numeric_limits<double>::quiet_NaN());
+  auto state = model.make_state({.dtype = torch::kFloat64});
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    const auto logits = model.extend(torch::tensor({{tokens[t]}}), {}, *state, Want::kLast);
+    result[t + 1] = logits.log_softmax(1)[0][tokens[t + 1]].item<double>();
+  }
+  return result;
+}
+
+std::vector<Row> rows_of(const Packing& packing) {
+  std::vector<Row> rows;
+  for (const auto& sequence : kSequences) rows.push_back(row_of_sequence(sequence, packing));
+  return rows;
+}
+
+TEST(ScoreTest, LogProbsAreThoseOfOneTokenAfterTheOther) {
+  const auto model = make_recurrent_model();
+  for (const int64_t batch : {1, 2, 5, 64}) {
+    const auto result = log_probs(*model, kSequences, torch::kCPU, batch);
+    ASSERT_EQ(result.size(), kSequences.size());
+    for (size_t i = 0; i < kSequences.size(); ++i) {
+      const auto expected = by_hand(*model, kSequences[i]);
+      ASSERT_EQ(result[i].size(), expected.size());
+      EXPECT_TRUE(std::isnan(result[i][0]));
+      for (size_t t = 1; t < expected.size(); ++t) {
+        EXPECT_NEAR(result[i][t], expected[t], 1e-5)
+            << "batch " << batch << ", token " << t;  // rounded to float32
+      }
+    }
+  }
+}
+
+TEST(ScoreTest, AModelsUnscoredPrefixHasNoLogProb) {
+  const auto whole = make_recurrent_model();
+  const auto model = make_recurrent_model(23, {.multiple = 4, .unscored_prefix = 3});
+  const auto expected = log_probs(*whole, kSequences, torch::kCPU, 2);
+  const auto result = log_probs(*model, kSequences, torch::kCPU, 2);
+  for (size_t i = 0; i < kSequences.size(); ++i) {
+    for (size_t t = 0; t < kSequences[i].size(); ++t) {
+      if (t <= 3)
+        EXPECT_TRUE(std::isnan(result[i][t]));
+      else
+        EXPECT_FLOAT_EQ(result[i][t], expected[i][t]);
+    }
+  }
+}
+
+TEST(ScoreTest, RowsSumUpByPosition) {
+  const auto model = make_recurrent_model();
+  const auto rows = rows_of({.multiple = 1, .unscored_prefix = 1});
+  std::vector<double> sums(10), counts(10);
+  double total = 0, scored = 0;
+  for (const auto& sequence : kSequences) {
+    const auto expected = by_hand(*model, sequence);
+    for (size_t t = 2; t < sequence.size(); ++t) {
+      sums[t - 1] -= expected[t], counts[t - 1] += 1, total -= expected[t], scored += 1;
+    }
+  }
+  for (const int64_t batch : {1, 3, 9}) {
+    const auto result = score_rows(*model, rows, torch::kCPU, batch);
+    EXPECT_NEAR(result.nll_sum, total, 1e-10);
+    EXPECT_EQ(result.weight, scored);
+    ASSERT_EQ(result.nll_by_position.size(), 10u);
+    EXPECT_EQ(result.count_by_position, counts);
+    for (size_t t = 0; t < sums.size(); ++t) EXPECT_NEAR(result.nll_by_position[t], sums[t], 1e-10);
+  }
+}
+
+TEST(ScoreTest, PiecesGiveTheNumbersOfWholeRows) {
+  const auto model = make_recurrent_model();
+  const auto rows = rows_of({});
+  const auto whole = score_rows(*model, rows, torch::kCPU, 2);
+  for (const int64_t chunk : {1, 3, 4, 100}) {
+    const auto result = score_rows(*model, rows, torch::kCPU, 2, chunk);
+    EXPECT_NEAR(result.nll_sum, whole.nll_sum, 1e-10) << "chunk " << chunk;
+    EXPECT_EQ(result.count_by_position, whole.count_by_position);
+  }
+}
+
+TEST(ScoreTest, PiecesRefuseARowOfSeveralDocuments) {
+  const auto model = make_recurrent_model();
+  Row row = row_of_sequence(kSequences[0], {});
+  row.segment.back() = 1;
+  const std::vector<Row> rows = {row};
+  EXPECT_NO_THROW(score_rows(*model, rows, torch::kCPU, 1));
+  EXPECT_THROW(score_rows(*model, rows, torch::kCPU, 1, 2), c10::Error);
+}
+
+TEST(ScoreTest, TheNanOfABrokenModelIsNotHidden) {
+  const auto model = make_recurrent_model();
+  torch::NoGradGuard no_grad;
+  model->parameters().front()[2].fill_(
+      std::numeric_limits<double>::quiet_NaN());  // embedding of token 2
+  const auto result = score_rows(*model, rows_of({}), torch::kCPU, 2);
+  EXPECT_TRUE(std::isnan(result.nll_sum));
+  EXPECT_EQ(result.weight, 6 + 0 + 2 + 10 + 1);
+}
+
+TEST(ScoreTest, ResultsOfDifferentLengthsAdd) {
+  ScoreResult sum{
+      .nll_sum = 3, .weight = 2, .nll_by_position = {1, 2}, .count_by_position = {1, 1}};
+  sum += {.nll_sum = 9, .weight = 3, .nll_by_position = {4, 3, 2}, .count_by_position = {1, 1, 1}};
+  EXPECT_EQ(sum.nll_sum, 12);
+  EXPECT_EQ(sum.weight, 5);
+  EXPECT_EQ(sum.nll_by_position, (std::vector<double>{5, 5, 2}));
+  EXPECT_EQ(sum.count_by_position, (std::vector<double>{2, 2, 1}));
+}
+
+TEST(ScoreTest, NoGraphIsBuilt) {
+  const auto model = make_recurrent_model();
+  score_rows(*model, rows_of({}), torch::kCPU, 2);
+  for (const auto& parameter : model->parameters()) EXPECT_FALSE(parameter.grad().defined());
+  EXPECT_TRUE(torch::GradMode::is_enabled());
+}
+
+}  // namespace
+}  // namespace tandem
