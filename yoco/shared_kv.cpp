@@ -1,0 +1,39 @@
+#include "yoco/shared_kv.h"
+
+#include "nn/layer_runner.h"
+
+namespace tandem {
+
+SharedKvMaker::SharedKvMaker(const SharedKvSpec& spec) : spec_(spec) {
+  const Init init = init_kaiming_uniform(spec.d_model);
+  const int64_t width = spec.n_kv_heads * spec.head_dim;
+  norm_ = register_module("norm", RmsNorm(spec.d_model, spec.norm_eps));
+  k_proj_ = register_module("k_proj", Linear(spec.d_model, width, init, Split::kRows));
+  v_proj_ = register_module("v_proj", Linear(spec.d_model, width, init, Split::kRows));
+}
+
+SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, KvCache* cache) {
+  const auto project = [this, &context](const Tensors& inputs) -> Tensors {
+    const Tensor x = norm_->forward(inputs[0]);                                         // [B, T, D]
+    const std::vector<int64_t> heads = {x.size(0), x.size(1), spec_.n_kv_heads, spec_.head_dim};
+    const RopeTable table = make_rope_table(spec_.rope, spec_.head_dim, context.positions, x.scalar_type());
+    return {apply_rope(k_proj_->forward(x).view(heads), table, spec_.rope),             // [B, T, G, K]
+            v_proj_->forward(x).view(heads)};                                           // [B, T, G, K]
+  };
+  const Tensors kv = run_layer(context, *this, {h}, project);
+  if (!cache) return {kv[0], kv[1], context.segment, nullptr};
+  cache->append(kv[0], kv[1], context.positions, context.lengths);
+  return {cache->keys(), cache->values(), /*segment=*/{}, cache};
+}
+
+KvCache SharedKvMaker::make_cache(const StateShape& shape) const { return KvCache(shape, spec_.n_kv_heads, spec_.head_dim); }
+
+double SharedKvMaker::forward_flops(double n_tokens) const {
+  return 2.0 * 2.0 * spec_.d_model * spec_.n_kv_heads * spec_.head_dim * n_tokens;
+}
+
+int64_t SharedKvMaker::state_bytes(int64_t length, int64_t element_size) const {
+  return 2 * spec_.n_kv_heads * spec_.head_dim * length * element_size;
+}
+
+}  // namespace tandem
