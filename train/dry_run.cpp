@@ -1,0 +1,41 @@
+#include "train/dry_run.h"
+
+#include <chrono>
+
+#include "train/setup.h"
+#include "train/train_step.h"
+
+namespace tandem {
+
+DryRun dry_run(TrainConfig& config, const ModelFactory& factory, torch::Device device) {
+  const auto tokenizer = load_tokenizer(config.data.tokenizer);
+  resolve(config, factory, *tokenizer);
+  make_deterministic(*config.training.threads);
+  nlohmann::ordered_json origin;
+  Run run = new_run(config, factory, *tokenizer, device, &origin);
+
+  DryRun result;
+  result.parameters = count_parameters(*run.model);
+  result.flops_per_token = flops_per_token(*run.model, config.training.context_length);
+  const double bytes_each = 4 * 4 + (config.training.dtype == "bfloat16" ? 2 : 0);
+  result.weights_bytes = bytes_each * static_cast<double>(result.parameters);
+
+  const auto sampler = make_sampler(config);
+  const int64_t rows_each = config.training.micro_batch_size.value();
+  std::vector<Row> rows;
+  for (int64_t i = 0; i < rows_each; ++i) rows.push_back(sampler->row(i));
+  apply_packing(rows, run.model->packing());
+  for (int pass = 0; pass < 2; ++pass) {  // the first one also warms up
+    const auto begin = std::chrono::steady_clock::now();
+    result.loss = accumulate_gradients(run, rows, config).item<double>();
+    result.micro_batch_seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  result.step_seconds =
+      result.micro_batch_seconds * static_cast<double>(config.training.rows_per_step() / rows_each);
+  result.run_seconds = result.step_seconds * static_cast<double>(config.training.steps);
+  result.memory = memory_use(device);
+  return result;
+}
+
+}  // namespace tandem

@@ -1,0 +1,23 @@
+#pragma once
+#include "nn/model_factory.h"
+#include "train/device_info.h"
+#include "train/train_config.h"
+
+namespace tandem {
+
+/// What a run would cost, from one micro-batch of its data.
+struct DryRun {
+  int64_t parameters = 0;
+  Flops flops_per_token;                     // of training, by part
+  double loss = 0;                           // of the micro-batch
+  double micro_batch_seconds = 0;            // forward and backward
+  double step_seconds = 0, run_seconds = 0;  // without optimizer, validation and checkpoints
+  double weights_bytes = 0;                  // modules, masters, main gradients and moments
+  MemoryUse memory;                          // after the passes
+};
+
+/// Resolves `config`, builds the model and runs the first micro-batch forward and backward; nothing
+/// is written. Throws UserError.
+DryRun dry_run(TrainConfig& config, const ModelFactory& factory, torch::Device device);
+
+}  // namespace tandem

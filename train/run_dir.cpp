@@ -1,0 +1,142 @@
+#include "train/run_dir.h"
+
+#include <unistd.h>
+
+#include <ctime>
+#include <functional>
+
+#include "core/error.h"
+#include "core/json_lines.h"
+#include "core/log.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* kRemoved =
+    ".removed";  // on its way out: no longer a checkpoint, whatever is left of it
+constexpr const char* kDamaged = ".damaged";
+
+std::string who_am_i() {
+  char host[256] = "localhost", time[32];
+  gethostname(host, sizeof host - 1);
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  std::strftime(time, sizeof time, "%Y-%m-%d %H:%M:%SZ", &parts);
+  return "process " + std::to_string(getpid()) + " on " + host + " since " + time;
+}
+
+/// Calls `each` with every whole line of a metrics file, its text without the newline and its
+/// object.
+void for_each_metric(const std::string& path,
+                     const std::function<void(std::string_view, const ordered_json&)>& each) {
+  if (!exists(path)) return;
+  const std::string text = read_text(path);
+  int64_t number = 1;
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos;
+       begin = end + 1, ++number) {
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    try {
+      each(line, parse_json(line));
+    } catch (const UserError&) {
+      throw;
+    } catch (const std::runtime_error& error) {
+      throw bad_file(path + ":" + std::to_string(number), error.what());
+    }
+  }
+}
+
+}  // namespace
+
+RunDir::RunDir(std::string path) : path_(std::move(path)) {
+  const std::string checkpoints = file("checkpoints");
+  make_directories(checkpoints);
+  std::string holder;
+  lock_ = FileLock::try_lock(file("lock"), who_am_i(), &holder);
+  if (!lock_) throw bad_usage(path_ + ": another run is using this folder (" + holder + ")");
+  for (const auto& name : list_directory(checkpoints)) {
+    if (name.ends_with(".partial") || name.ends_with(kRemoved))
+      remove_tree(join_path(checkpoints, name));
+  }
+}
+
+std::optional<Checkpoint> RunDir::newest() {
+  const auto steps = checkpoint_steps(path_);
+  if (steps.empty()) return std::nullopt;
+  Checkpoint found(find_checkpoint(path_));  // warns of each damaged one
+  for (const int64_t step : steps) {
+    if (step <= found.step()) continue;
+    // Out of the way of the checkpoint that this step will have again, and kept for whoever wants
+    // to know what happened.
+    const std::string folder = checkpoint_folder(path_, step);
+    remove_tree(folder + kDamaged);
+    rename_file(folder, folder + kDamaged);
+    log_warning(folder + " was renamed to " + folder + kDamaged);
+  }
+  return found;
+}
+
+std::string RunDir::save(const CheckpointContents& contents, const CheckpointConfig& config) {
+  const std::string folder = checkpoint_folder(path_, contents.step);
+  write_checkpoint(folder, contents);
+  Checkpoint(folder).verify();  // an older one goes only after a newer one is known to be good
+  remove_old(config);
+  return folder;
+}
+
+void RunDir::remove_old(const CheckpointConfig& config) {
+  for (const int64_t step : steps_to_remove(checkpoint_steps(path_), config)) {
+    const std::string folder = checkpoint_folder(path_, step);
+    try {
+      rename_file(folder, folder + kRemoved);
+      remove_tree(folder + kRemoved);
+    } catch (const UserError& error) {  // costs space, not the run
+      log_warning(std::string("an old checkpoint stays: ") + error.what());
+    }
+  }
+}
+
+std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
+                                     const CheckpointConfig& config) {
+  std::vector<int64_t> removed;
+  for (size_t i = 0; i + static_cast<size_t>(config.keep) < steps.size(); ++i) {
+    const bool stays = config.keep_every && steps[i] % *config.keep_every == 0;
+    if (!stays) removed.push_back(steps[i]);
+  }
+  return removed;
+}
+
+void RunDir::cut_metrics(int64_t step) {
+  const std::string path = file("metrics.jsonl");
+  std::string kept;
+  for_each_metric(path, [&](std::string_view line, const ordered_json& object) {
+    if (get_int(object, "step", 0, INT64_MAX) <= step) kept.append(line).push_back('\n');
+  });
+  write_atomically(path, kept);
+}
+
+bool RunDir::has_metric(int64_t step, const char* key) const {
+  bool found = false;
+  for_each_metric(file("metrics.jsonl"), [&](std::string_view, const ordered_json& object) {
+    if (object.contains(key) && get_int(object, "step", 0, INT64_MAX) == step) found = true;
+  });
+  return found;
+}
+
+void RunDir::record_start(const std::string& config_yaml, const ordered_json& facts,
+                          const ordered_json& start) {
+  const std::string path = file("run.json");
+  ordered_json run = facts;
+  run["starts"] = ordered_json::array();
+  if (exists(path)) {
+    const ordered_json before = read_json(path);
+    if (before.contains("starts")) run["starts"] = before.at("starts");
+  }
+  run["starts"].push_back(start);
+  write_atomically(path, run.dump(2) + "\n");
+  write_atomically(file("config.yaml"), config_yaml);
+}
+
+}  // namespace tandem

@@ -1,0 +1,56 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/file.h"
+#include "nn/checkpoint.h"
+#include "train/train_config.h"
+
+namespace tandem {
+
+/// The folder of one run: config.yaml, run.json, log.txt, metrics.jsonl, tb/, lock,
+/// checkpoints/step-%08d. One process at a time holds it.
+class RunDir {
+ public:
+  /// Makes what is missing, takes the lock and removes what killed saves left. Throws UserError
+  /// (exit code 2) naming who holds the lock.
+  explicit RunDir(std::string path);
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return join_path(path_, name); }
+
+  /// The newest checkpoint that verifies; none in a new run. Newer ones that are damaged are named
+  /// in a warning and renamed to step-N.damaged. Throws bad_file when there are checkpoints and
+  /// none verifies.
+  std::optional<Checkpoint> newest();
+
+  /// Writes a checkpoint, reads it back, and then removes those that `config` no longer keeps.
+  /// Returns its folder.
+  std::string save(const CheckpointContents& contents, const CheckpointConfig& config);
+
+  /// Leaves in metrics.jsonl what belongs to steps up to `step`, so that a resumed run writes every
+  /// step once.
+  void cut_metrics(int64_t step);
+  /// metrics.jsonl has a line of this step with this key.
+  bool has_metric(int64_t step, const char* key) const;
+
+  /// Writes config.yaml, and run.json with `facts` and, under "starts", `start` after those of
+  /// earlier processes.
+  void record_start(const std::string& config_yaml, const nlohmann::ordered_json& facts,
+                    const nlohmann::ordered_json& start);
+
+ private:
+  void remove_old(const CheckpointConfig& config);
+  std::string path_;
+  std::unique_ptr<FileLock> lock_;
+};
+
+/// The steps of `steps` (ascending) that go: all but the newest `keep` and the multiples of
+/// `keep_every`.
+std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
+                                     const CheckpointConfig& config);
+
+}  // namespace tandem

@@ -1,0 +1,143 @@
+#include "train/setup.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <cstdlib>
+
+#include "core/checksum.h"
+#include "core/error.h"
+#include "core/json_lines.h"
+#include "core/log.h"
+#include "train/drift.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::ordered_json;
+
+void check_context_length(const TrainConfig& config, const LanguageModel& model) {
+  const int64_t multiple = model.packing().multiple;
+  if (config.training.context_length % multiple == 0) return;
+  throw bad_usage("training.context_length = " + std::to_string(config.training.context_length) +
+                  ", expected a multiple of " + std::to_string(multiple) +
+                  ", as the rows of the model are");
+}
+
+/// The model on meta and a run around it.
+Run empty_run(const TrainConfig& config, const ModelFactory& factory, torch::Device device) {
+  Run run;
+  run.device = device;
+  run.model = factory.build(config.model);
+  check_context_length(config, *run.model);
+  return run;
+}
+
+void make_optimizer(Run& run, const TrainConfig& config) {
+  run.optimizer =
+      std::make_unique<Optimizer>(*run.model, dtype_of(config.training), config.optimizer);
+}
+
+}  // namespace
+
+Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
+  const std::string bytes = tokenizer.model_bytes();
+  return {sha256_hex(std::as_bytes(std::span(bytes))).substr(0, 16), sampler.data_hash()};
+}
+
+void make_deterministic(int64_t threads) {
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // read at the first CUDA call
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+  at::set_num_threads(static_cast<int>(threads));
+}
+
+torch::Dtype dtype_of(const TrainingConfig& training) {
+  return training.dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
+}
+
+std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config) {
+  std::vector<SourceSpec> sources;
+  for (const auto& source : config.data.train) sources.push_back({source.path, source.weight});
+  return std::make_shared<const Sampler>(sources, config.training.context_length,
+                                         config.data.shuffle, config.data.mask_documents,
+                                         static_cast<uint64_t>(config.training.seed));
+}
+
+Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
+            torch::Device device, ordered_json* origin) {
+  Run run = empty_run(config, factory, device);
+  if (config.init) {
+    const Checkpoint from(find_checkpoint(config.init->from));
+    if (load_tokenizer(from.tokenizer())->model_bytes() != tokenizer.model_bytes()) {
+      log_warning(from.folder() + " has another tokenizer than " + tokenizer.name());
+    }
+    materialise_empty(*run.model, device, torch::kFloat32);
+    from.load_weights(*run.model);
+    *origin = {{"checkpoint", from.folder()}, {"step", from.step()}};
+  } else {
+    initialise(*run.model, static_cast<uint64_t>(config.training.seed), device, torch::kFloat32);
+    *origin = "random";
+  }
+  make_optimizer(run, config);
+  return run;
+}
+
+ordered_json state_of(const Run& run, const TrainConfig& config, const Origins& origins) {
+  // Nothing of this process, such as a time: the same step has the same bytes however often the run
+  // was stopped.
+  return {{"step", run.step},
+          {"next_sample", run.step * config.training.rows_per_step()},
+          {"skipped", run.skipped},
+          {"skipped_in_a_row", run.skipped_in_a_row},
+          {"tokenizer_hash", origins.tokenizer},
+          {"data_hash", origins.data}};
+}
+
+Run resumed_run(const Checkpoint& checkpoint, const TrainConfig& config,
+                const ModelFactory& factory, torch::Device device) {
+  Run run = empty_run(config, factory, device);
+  materialise_empty(*run.model, device, torch::kFloat32);
+  checkpoint.load_weights(*run.model);
+  make_optimizer(run, config);
+  const ordered_json state = checkpoint.state();
+  try {
+    run.step = checkpoint.step();
+    run.skipped = get_int(state, "skipped", 0, run.step);
+    run.skipped_in_a_row = get_int(state, "skipped_in_a_row", 0, run.skipped);
+  } catch (const std::runtime_error& error) {
+    throw bad_file(join_path(checkpoint.folder(), "state.json"), error.what());
+  }
+  run.optimizer->load(checkpoint, run.step - run.skipped);
+  return run;
+}
+
+TrainConfig config_of(const Checkpoint& checkpoint, const ModelFactory& factory) {
+  TrainConfig config = make_train_config(factory);
+  read_config(parse_yaml(checkpoint.config_yaml(), join_path(checkpoint.folder(), "config.yaml")),
+              config);
+  return config;
+}
+
+void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
+                    TrainConfig& old_config, TrainConfig& config, const Origins& origins) {
+  judge_drift(run_folder, find_drift(write_config(old_config), write_config(config)));
+  const ordered_json state = checkpoint.state();
+  const auto compare = [&](const char* hash, const char* key, const std::string& now) {
+    const std::string before = get_string(state, hash);
+    if (before == now) return;
+    throw bad_usage(run_folder + ": cannot be resumed: the contents of " + key +
+                    " changed, their hash was " + before + ", is " + now +
+                    "; go back, or start another run with --out");
+  };
+  compare("tokenizer_hash", "data.tokenizer", origins.tokenizer);
+  compare("data_hash", "data.train", origins.data);
+}
+
+Flops flops_per_token(const LanguageModel& model, int64_t context_length) {
+  Flops flops = model.flops(Phase::kTrain, context_length, 1);
+  for (auto& part : flops.parts) part.second /= static_cast<double>(context_length);
+  return flops;
+}
+
+}  // namespace tandem

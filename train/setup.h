@@ -1,0 +1,47 @@
+#pragma once
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/sampler.h"
+#include "nn/checkpoint.h"
+#include "train/train_config.h"
+#include "train/train_step.h"
+
+// What a run is made of before its first step. Configs are resolved.
+
+namespace tandem {
+
+/// What the numbers of a run come from besides its config: hashes of contents.
+struct Origins {
+  std::string tokenizer, data;
+};
+Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
+
+/// Same numbers from same inputs in this process: `threads` of them, and kernels whose results do
+/// not depend on timing.
+void make_deterministic(int64_t threads);
+
+std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config);
+
+/// A run at step 0, its weights random or those of init.from; `origin` says which.
+Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
+            torch::Device device, nlohmann::ordered_json* origin);
+/// A run as it was when `checkpoint` was written.
+Run resumed_run(const Checkpoint& checkpoint, const TrainConfig& config,
+                const ModelFactory& factory, torch::Device device);
+
+/// What resumed_run and check_same_run read; state.json of a checkpoint.
+nlohmann::ordered_json state_of(const Run& run, const TrainConfig& config, const Origins& origins);
+/// The resolved config of a checkpoint.
+TrainConfig config_of(const Checkpoint& checkpoint, const ModelFactory& factory);
+/// Throws UserError (exit code 2) where the run that wrote `checkpoint` is not the one that
+/// `config` and `origins` describe.
+void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
+                    TrainConfig& old_config, TrainConfig& config, const Origins& origins);
+
+torch::Dtype dtype_of(const TrainingConfig& training);
+/// FLOPs of training per token, by part.
+Flops flops_per_token(const LanguageModel& model, int64_t context_length);
+
+}  // namespace tandem

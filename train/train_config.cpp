@@ -1,0 +1,133 @@
+#include "train/train_config.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "core/yaml_scalar.h"
+
+namespace tandem {
+namespace {
+
+constexpr int64_t kMicroBatchTokens = 16'384;
+
+/// The most rows of `rows` that divide it and make up to kMicroBatchTokens, at least one.
+int64_t default_micro_batch_size(int64_t rows, int64_t context_length) {
+  int64_t size = std::clamp<int64_t>(kMicroBatchTokens / context_length, 1, rows);
+  while (rows % size != 0) --size;
+  return size;
+}
+
+bool has_end(const LrScheduleConfig& schedule) { return schedule.name != "constant"; }
+bool has_decay(const LrScheduleConfig& schedule) { return schedule.name == "warmup_stable_decay"; }
+
+int64_t default_decay_steps(int64_t warmup_steps, int64_t steps) {
+  return std::clamp<int64_t>(steps / 5, 1, std::max<int64_t>(1, steps - warmup_steps));
+}
+
+/// Warm-up and decay fit into `steps`, which the key `steps_key` gave.
+void check_fits(Checker& check, const LrScheduleConfig& schedule, int64_t steps,
+                const std::string& steps_key) {
+  if (!has_end(schedule)) return;
+  const int64_t warmup = schedule.warmup_steps;
+  const std::string end = steps_key + " (" + std::to_string(steps) + ")";
+  check.require(warmup < steps, "warmup_steps", std::to_string(warmup), "less than " + end);
+  if (!has_decay(schedule) || !schedule.decay_steps) return;
+  const int64_t decay = *schedule.decay_steps;
+  check.require(decay <= steps - warmup, "decay_steps", std::to_string(decay),
+                "at most " + end + " less warmup_steps (" + std::to_string(warmup) + ")");
+}
+
+/// What the schedule's section must keep to because of other sections. A visitor of its own, so
+/// that messages name the schedule's lines.
+struct ScheduleRules {
+  const TrainConfig& config;
+  template <typename Visitor>
+  void fields(Visitor&) {}
+  void check(Checker& check) const {
+    const LrScheduleConfig& schedule = config.lr_schedule;
+    check.require(schedule.min_lr <= config.optimizer.lr, "min_lr", number_text(schedule.min_lr),
+                  "at most optimizer.lr (" + number_text(config.optimizer.lr) + ")");
+    if (!schedule.steps) check_fits(check, schedule, config.training.steps, "training.steps");
+  }
+};
+
+}  // namespace
+
+void TrainingConfig::check(Checker& check) const {
+  const std::string length = "context_length (" + std::to_string(context_length) + ")";
+  if (!micro_batch_size) {
+    check.require(tokens_per_step % context_length == 0, "tokens_per_step",
+                  std::to_string(tokens_per_step), "a multiple of " + length);
+    return;
+  }
+  int64_t product = 0;
+  const bool holds = !__builtin_mul_overflow(context_length, *micro_batch_size, &product) &&
+                     tokens_per_step % product == 0;
+  check.require(holds, "tokens_per_step", std::to_string(tokens_per_step),
+                "a multiple of " + length + " * micro_batch_size (" +
+                    std::to_string(*micro_batch_size) + ")");
+}
+
+void OptimizerConfig::check(Checker& check) const {
+  const auto text = [&] {
+    std::string list;
+    for (const double beta : betas) list += (list.empty() ? "" : ", ") + number_text(beta);
+    return "[" + list + "]";
+  };
+  const bool holds = betas.size() == 2 && betas[0] < 1 && betas[1] < 1;
+  check.require(holds, "betas", text(), "two numbers, each at least 0 and below 1");
+}
+
+void LrScheduleConfig::check(Checker& check) const {
+  if (steps) check_fits(check, *this, *steps, "steps");
+}
+
+void TrainConfig::check(Checker& check) const {
+  check.require(model.config != nullptr, "model", "absent", "a map that begins with `family`");
+  ScheduleRules rules{*this};
+  check.section("lr_schedule", rules);
+}
+
+TrainConfig make_train_config(const ModelFactory& factory) {
+  TrainConfig config;
+  config.model = factory.choice();
+  return config;
+}
+
+void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer) {
+  factory.set_vocab_size(config.model, tokenizer.vocab_size());
+
+  TrainingConfig& training = config.training;
+  if (!training.micro_batch_size) {
+    training.micro_batch_size =
+        default_micro_batch_size(training.rows_per_step(), training.context_length);
+  }
+  if (!training.threads) training.threads = std::max(1u, std::thread::hardware_concurrency());
+
+  LrScheduleConfig& schedule = config.lr_schedule;
+  if (has_end(schedule) && !schedule.steps) schedule.steps = training.steps;
+  if (has_decay(schedule) && !schedule.decay_steps) {
+    schedule.decay_steps = default_decay_steps(schedule.warmup_steps, *schedule.steps);
+  }
+}
+
+std::vector<std::string> settings_without_effect(const TrainConfig& config) {
+  const LrScheduleConfig& schedule = config.lr_schedule;
+  std::vector<std::string> sentences;
+  const auto add = [&](const std::string& key, const std::string& why) {
+    sentences.push_back(key + " has no effect: " + why);
+  };
+  const std::string schedule_is = "lr_schedule.name is " + schedule.name;
+  if (!has_end(schedule) && schedule.steps) add("lr_schedule.steps", schedule_is);
+  if (!has_end(schedule) && schedule.min_lr != 0) add("lr_schedule.min_lr", schedule_is);
+  if (!has_decay(schedule) && schedule.decay_steps) add("lr_schedule.decay_steps", schedule_is);
+  if (config.data.validation.empty() && config.validation.every != ValidationConfig{}.every) {
+    add("validation.every", "data.validation is empty");
+  }
+  if (config.data.validation.empty() && config.validation.tokens != ValidationConfig{}.tokens) {
+    add("validation.tokens", "data.validation is empty");
+  }
+  return sentences;
+}
+
+}  // namespace tandem

@@ -1,0 +1,206 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "data/tokenizer.h"
+#include "nn/model_factory.h"
+
+namespace tandem {
+
+/// Weights to begin with in place of random ones; optimizer and step start anew.
+struct InitConfig {
+  std::string from;            // a checkpoint or a run folder
+  std::string as = "weights";  // weights: names and shapes are the same
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("from", from);
+    visit.one_of("as", as, {"weights"});
+  }
+  void check(Checker& check) const {
+    check.require(!from.empty(), "from", from, "a checkpoint or a run folder");
+  }
+};
+
+struct TrainSourceConfig {
+  std::string path;     // token file, without .bin and .idx
+  double weight = 1.0;  // share of the samples, relative to the other sources
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("path", path);
+    visit.value("weight", weight, above(0));
+  }
+  void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
+};
+
+struct ValidationSourceConfig {
+  std::string path;  // token file, without .bin and .idx
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("path", path);
+  }
+  void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
+};
+
+struct DataConfig {
+  std::string tokenizer = "bytes";  // a tokenizer.model, or: bytes
+  std::vector<TrainSourceConfig> train;
+  std::vector<ValidationSourceConfig> validation;  // empty: no validation
+  std::string shuffle = "windows";  // what is put into a new order each epoch: windows | documents
+  bool mask_documents = false;      // tokens see their own document only
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("tokenizer", tokenizer);
+    visit.list("train", train);
+    visit.list("validation", validation);
+    visit.one_of("shuffle", shuffle, {"windows", "documents"});
+    visit.value("mask_documents", mask_documents);
+  }
+  void check(Checker& check) const {
+    check.require(!train.empty(), "train", "[]", "at least one {path: ..., weight: ...}");
+  }
+};
+
+struct TrainingConfig {
+  int64_t context_length = 1024;            // tokens in one training sequence
+  int64_t tokens_per_step = 32768;          // tokens an optimizer step learns from, over all ranks
+  std::optional<int64_t> micro_batch_size;  // sequences of one forward pass; absent: as many as
+                                            // make up to 16,384 tokens
+  int64_t steps = 1000;                     // optimizer steps of the run
+  int64_t seed = 0;  // of the initial weights, the order of samples and all that is random
+  std::string dtype = "float32";  // of the modules: bfloat16 | float32; masters are always float32
+  std::optional<int64_t>
+      threads;  // of one process; absent: all cores at the first start, then as recorded
+  std::string deterministic =
+      "run";  // run: bit-identical on the same hardware, build and thread count
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("context_length", context_length, at_least(1));
+    visit.value("tokens_per_step", tokens_per_step, at_least(1));
+    visit.optional("micro_batch_size", micro_batch_size, at_least(1));
+    visit.value("steps", steps, at_least(1));
+    visit.value("seed", seed, at_least(0));
+    visit.one_of("dtype", dtype, {"bfloat16", "float32"});
+    visit.optional("threads", threads, in_range(1, 1024));
+    visit.one_of("deterministic", deterministic, {"run"});
+  }
+  /// tokens_per_step is a multiple of context_length * micro_batch_size.
+  void check(Checker& check) const;
+  int64_t rows_per_step() const { return tokens_per_step / context_length; }
+};
+
+struct OptimizerConfig {
+  std::string name = "adamw";
+  double lr = 3e-4;  // the peak, before lr_schedule
+  std::vector<double> betas = {0.9, 0.95};
+  double eps = 1e-8;
+  double weight_decay = 0.1;  // on matrices; norms and biases do not decay
+  double clip_norm = 1.0;     // largest global gradient norm; 0 = no clipping
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.one_of("name", name, {"adamw"});
+    visit.value("lr", lr, above(0));
+    visit.value("betas", betas, in_range(0, 1));
+    visit.value("eps", eps, above(0));
+    visit.value("weight_decay", weight_decay, at_least(0));
+    visit.value("clip_norm", clip_norm, at_least(0));
+  }
+  /// Two betas, each below 1.
+  void check(Checker& check) const;
+};
+
+struct LrScheduleConfig {
+  std::string name = "cosine";  // constant | linear | cosine | warmup_stable_decay
+  int64_t warmup_steps = 0;     // linear from lr / warmup_steps up to lr
+  std::optional<int64_t>
+      steps;          // where the schedule ends; absent: training.steps; constant has no end
+  double min_lr = 0;  // reached at `steps`
+  std::optional<int64_t> decay_steps;  // warmup_stable_decay: the linear fall takes the last
+                                       // decay_steps; absent: a fifth of steps
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.one_of("name", name, {"constant", "linear", "cosine", "warmup_stable_decay"});
+    visit.value("warmup_steps", warmup_steps, at_least(0));
+    visit.optional("steps", steps, at_least(1));
+    visit.value("min_lr", min_lr, at_least(0));
+    visit.optional("decay_steps", decay_steps, at_least(1));
+  }
+  /// Warm-up and decay fit into `steps`.
+  void check(Checker& check) const;
+};
+
+struct CheckpointConfig {
+  int64_t every = 1000;               // steps
+  int64_t keep = 3;                   // newest checkpoints that stay
+  std::optional<int64_t> keep_every;  // multiples of this stay too
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("every", every, at_least(1));
+    visit.value("keep", keep, at_least(1));
+    visit.optional("keep_every", keep_every, at_least(1));
+  }
+};
+
+struct MetricsConfig {
+  int64_t log_every =
+      10;  // steps between log lines and TensorBoard points; metrics.jsonl has every step
+  bool tensorboard = true;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("log_every", log_every, at_least(1));
+    visit.value("tensorboard", tensorboard);
+  }
+};
+
+struct ValidationConfig {
+  int64_t every = 500;         // steps; also after the last one
+  int64_t tokens = 1'048'576;  // scored each time, from the start of the validation sources
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("every", every, at_least(1));
+    visit.value("tokens", tokens, at_least(1));
+  }
+};
+
+/// The config of `tandem train`. Read it with read_config into what make_train_config gives, then
+/// resolve() it.
+struct TrainConfig {
+  Choice model;                    // family and its config
+  std::optional<InitConfig> init;  // absent: random
+  DataConfig data;
+  TrainingConfig training;
+  OptimizerConfig optimizer;
+  LrScheduleConfig lr_schedule;
+  CheckpointConfig checkpoint;
+  MetricsConfig metrics;
+  ValidationConfig validation;
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.choice("model", model);
+    visit.section("init", init);
+    visit.section("data", data);
+    visit.section("training", training);
+    visit.section("optimizer", optimizer);
+    visit.section("lr_schedule", lr_schedule);
+    visit.section("checkpoint", checkpoint);
+    visit.section("metrics", metrics);
+    visit.section("validation", validation);
+  }
+  /// A model is given; warm-up and decay fit into training.steps where lr_schedule.steps is absent.
+  void check(Checker& check) const;
+};
+
+/// Defaults, with the table of families set.
+TrainConfig make_train_config(const ModelFactory& factory);
+
+/// Fills in what may be absent: the model's vocab_size from the tokenizer, micro_batch_size,
+/// threads, lr_schedule.steps and decay_steps. Throws UserError where the vocabulary is smaller
+/// than the tokenizer's.
+void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer);
+
+/// One sentence for each setting that was given and has no effect.
+std::vector<std::string> settings_without_effect(const TrainConfig& config);
+
+}  // namespace tandem

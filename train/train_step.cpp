@@ -1,0 +1,92 @@
+#include "train/train_step.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "nn/batch.h"
+#include "train/schedule.h"
+
+namespace tandem {
+namespace {
+
+/// The rows of a step as micro-batches, with the weight of all their scored targets.
+struct MicroBatches {
+  std::vector<Batch> batches;
+  double total_weight = 0;
+};
+
+MicroBatches make_micro_batches(const std::vector<Row>& rows, int64_t size, torch::Device device) {
+  MicroBatches made;
+  for (size_t begin = 0; begin < rows.size(); begin += static_cast<size_t>(size)) {
+    const size_t end = std::min(rows.size(), begin + static_cast<size_t>(size));
+    const auto at = [&](size_t i) { return rows.begin() + static_cast<std::ptrdiff_t>(i); };
+    made.batches.push_back(make_batch({at(begin), at(end)}, device));
+    made.total_weight += made.batches.back().total_weight;
+  }
+  return made;
+}
+
+/// Ids that no embedding has mean data of another tokenizer: better said here than by an index
+/// error on some device.
+void check_ids(const std::vector<Row>& rows, int64_t vocab_size) {
+  int64_t highest = 0;
+  for (const Row& row : rows) {
+    for (const auto* ids : {&row.tokens, &row.targets})
+      highest = std::max(highest, *std::max_element(ids->begin(), ids->end()));
+  }
+  if (highest < vocab_size) return;
+  throw UserError(kExitBadFile, "the training data holds token " + std::to_string(highest) +
+                                    ", the model's vocab_size is " + std::to_string(vocab_size) +
+                                    "; tokenize the data with the tokenizer of data.tokenizer");
+}
+
+}  // namespace
+
+void apply_packing(std::vector<Row>& rows, const Packing& packing) {
+  for (Row& row : rows) {
+    const size_t n = std::min(row.targets.size(), static_cast<size_t>(packing.unscored_prefix));
+    std::fill_n(row.targets.begin(), n, kIgnored);
+  }
+}
+
+Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
+  ForwardContext context;
+  context.random =
+      RandomStream(static_cast<uint64_t>(config.training.seed), static_cast<uint64_t>(run.step));
+  context.training = true;
+  run.optimizer->zero_gradients();
+  // The denominator of the whole step comes first, however targets are spread over micro-batches.
+  const MicroBatches micro =
+      make_micro_batches(rows, config.training.micro_batch_size.value(), run.device);
+  const double weight =
+      micro.total_weight > 0 ? micro.total_weight : 1;  // nothing scored: loss and gradients are 0
+  Tensor mean = torch::zeros({}, torch::TensorOptions().dtype(torch::kFloat64).device(run.device));
+  for (const Batch& batch : micro.batches) {
+    const Tensor loss = run.model->loss(batch, context).sum / weight;
+    loss.backward();  // the optimizer's hooks add the gradients up
+    mean += loss.detach();
+  }
+  return mean;
+}
+
+StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
+  check_ids(rows, run.model->vocab_size());
+  StepStats stats;
+  stats.lr = learning_rate(config.lr_schedule, config.optimizer.lr, run.step);
+  const Tensor loss = accumulate_gradients(run, rows, config);
+  const StepOutcome outcome = run.optimizer->step(stats.lr, loss);
+
+  // The one place of a step where the host waits for the device.
+  const Tensor seen =
+      torch::stack({loss, outcome.grad_norm, outcome.skipped.to(torch::kFloat64)}).cpu();
+  stats.step = ++run.step;
+  stats.loss = seen[0].item<double>();
+  stats.grad_norm = seen[1].item<double>();
+  stats.skipped = seen[2].item<double>() != 0;
+  stats.tokens = static_cast<int64_t>(rows.size()) * config.training.context_length;
+  run.skipped += stats.skipped;
+  run.skipped_in_a_row = stats.skipped ? run.skipped_in_a_row + 1 : 0;
+  return stats;
+}
+
+}  // namespace tandem

@@ -1,0 +1,36 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "core/packing.h"
+#include "nn/language_model.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/train_config.h"
+
+namespace tandem {
+
+/// What changes while a run trains. All of it is in a checkpoint; all else of a step follows from
+/// (config, step).
+struct Run {
+  std::shared_ptr<LanguageModel> model;
+  std::unique_ptr<Optimizer> optimizer;
+  torch::Device device = torch::kCPU;
+  int64_t step = 0;              // done
+  int64_t skipped = 0;           // of them, because something was not finite
+  int64_t skipped_in_a_row = 0;  // up to now
+};
+
+/// Takes from scoring what the model gives no probability.
+void apply_packing(std::vector<Row>& rows, const Packing& packing);
+
+/// One forward and backward pass over each micro-batch of `rows`, weighted so that the gradients
+/// add up to those of the mean NLL over all scored targets of the step. Returns that mean, float64,
+/// one element on the device.
+Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config);
+
+/// Optimizer step number run.step on `rows`; counts it. Seconds of the result are the caller's to
+/// add.
+StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config);
+
+}  // namespace tandem

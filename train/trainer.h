@@ -1,0 +1,30 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "nn/model_factory.h"
+#include "train/train_config.h"
+
+namespace tandem {
+
+struct TrainOptions {
+  std::string run_folder;
+  torch::Device device = torch::kCPU;
+  std::string command;             // as typed, for run.json
+  std::optional<int64_t> stop_at;  // leave after this step, saving as at a signal
+};
+
+struct TrainOutcome {
+  int exit_code = 0;  // 0 done, 3 stopped by its own policy, 130 or 143 stopped by a signal
+  int64_t step = 0;
+  std::optional<double> loss, validation_loss;  // the last ones of this process
+  std::string checkpoint;                       // folder of the newest one; empty = none
+};
+
+/// Trains as `config` says (read and checked, not resolved) until training.steps, a signal or
+/// stop_at, resuming by itself from the newest checkpoint of the run folder that verifies. Resuming
+/// gives the bits of never having stopped: a step is a function of the checkpoint, the config and
+/// its number. Three steps in a row that are not finite end the run with 3. Throws UserError.
+TrainOutcome train(TrainConfig config, const ModelFactory& factory, const TrainOptions& options);
+
+}  // namespace tandem

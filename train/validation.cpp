@@ -1,0 +1,39 @@
+#include "train/validation.h"
+
+#include <algorithm>
+
+#include "train/train_step.h"
+
+namespace tandem {
+
+Validation::Validation(const TrainConfig& config, const Packing& packing)
+    : batch_(config.training.micro_batch_size.value()),
+      mask_documents_(config.data.mask_documents),
+      packing_(packing) {
+  const auto& sources = config.data.validation;
+  const int64_t length = config.training.context_length;
+  for (const auto& source : sources) {
+    views_.emplace_back(std::make_shared<const TokenFile>(source.path), length, "none",
+                        RandomStream());
+    const int64_t share = config.validation.tokens / static_cast<int64_t>(sources.size()) / length;
+    windows_.push_back(std::clamp<int64_t>(share, 1, views_.back().windows()));
+  }
+}
+
+std::optional<ScoreResult> Validation::score(LanguageModel& model, torch::Device device,
+                                             const std::function<bool()>& stop) const {
+  ScoreResult result;
+  for (size_t v = 0; v < views_.size(); ++v) {
+    for (int64_t begin = 0; begin < windows_[v]; begin += batch_) {
+      if (stop()) return std::nullopt;
+      std::vector<Row> rows;
+      for (int64_t k = begin; k < std::min(windows_[v], begin + batch_); ++k)
+        rows.push_back(views_[v].window(k, mask_documents_));
+      apply_packing(rows, packing_);
+      result += score_rows(model, rows, device, batch_);
+    }
+  }
+  return result;
+}
+
+}  // namespace tandem

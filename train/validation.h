@@ -1,0 +1,30 @@
+#pragma once
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "data/sampler.h"
+#include "nn/score.h"
+#include "train/train_config.h"
+
+namespace tandem {
+
+/// The held-out text of a run: the first windows of each validation source in file order,
+/// validation.tokens in all, an equal share each.
+class Validation {
+ public:
+  Validation(const TrainConfig& config, const Packing& packing);  ///< `config` is resolved
+  bool empty() const { return views_.empty(); }
+  /// NLL over all of it; nothing when `stop` became true on the way.
+  std::optional<ScoreResult> score(LanguageModel& model, torch::Device device,
+                                   const std::function<bool()>& stop) const;
+
+ private:
+  int64_t batch_;
+  bool mask_documents_;
+  Packing packing_;
+  std::vector<WindowView> views_;
+  std::vector<int64_t> windows_;  // of each source
+};
+
+}  // namespace tandem
