@@ -1,0 +1,21 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "core/config_node.h"
+#include "data/tokenizer.h"
+#include "nn/language_model.h"
+
+namespace tandem {
+
+/// A model ready for inference, with what it was trained with.
+struct LoadedModel {
+  std::shared_ptr<LanguageModel> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ConfigNode config;       // of the run, whole
+  std::string checkpoint;  // folder
+  int64_t step = 0;
+  int64_t context_length = 0;  // it was trained with; 0 = unknown (imported weights)
+};
+
+}  // namespace tandem

@@ -1,0 +1,271 @@
+#include "eval/nll.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kUnigram = "unigram";
+
+struct Total {
+  ScoreResult score;
+  int64_t bytes = 0;  // of text that the scored tokens stand for
+  double nll() const { return score.nll_sum / score.weight; }
+  double bpb() const { return score.nll_sum / std::log(2.0) / static_cast<double>(bytes); }
+};
+
+bool trained_with_masks(const ConfigNode& config) {
+  const ConfigNode* data = config.find("data");
+  const ConfigNode* mask = data ? data->find("mask_documents") : nullptr;
+  return mask && mask->scalar == "true";
+}
+
+NllWindows make_windows(const NllConfig& config, std::shared_ptr<const TokenFile> file,
+                        const LoadedModel& loaded, const std::string& input) {
+  NllWindows windows{.file = std::move(file), .skip = config.skip};
+  if (!config.context_length && loaded.context_length == 0) {
+    throw bad_usage(input +
+                    " does not say what context length it was trained with; give --context-length");
+  }
+  windows.length = config.context_length.value_or(loaded.context_length);
+  windows.stride = config.stride.value_or(windows.length);
+  if (windows.stride > windows.length) {
+    throw bad_usage(fmt::format("--stride {}, expected at most the window's {} tokens",
+                                windows.stride, windows.length));
+  }
+  windows.mask_documents = config.mask_documents.value_or(trained_with_masks(loaded.config));
+  if (windows.mask_documents && config.chunk > 0) {
+    throw bad_usage("--chunk needs windows without document masks; give --mask-documents false");
+  }
+  const int64_t available = windows.file->tokens();
+  windows.tokens = std::min(available, config.max_tokens.value_or(available - 1) + 1);
+  if (windows.tokens < 2)
+    throw bad_file(windows.file->prefix(),
+                   fmt::format("holds {} tokens, expected at least 2", available));
+  return windows;
+}
+
+void check_ids(const Row& row, int64_t vocab_size, const std::string& prefix) {
+  for (const auto& ids : {row.tokens, row.targets}) {
+    const int64_t most = *std::max_element(ids.begin(), ids.end());
+    if (most >= vocab_size) {
+      throw bad_file(prefix, fmt::format("holds token {}, the model's vocabulary ends at {}; was "
+                                         "it made with the model's tokenizer?",
+                                         most, vocab_size - 1));
+    }
+  }
+}
+
+int64_t bytes_of_targets(const Row& row, const Tokenizer& tokenizer) {
+  int64_t bytes = 0;
+  for (const int64_t target : row.targets) {
+    if (target >= 0 && target < tokenizer.vocab_size())
+      bytes += tokenizer.byte_length(static_cast<int32_t>(target));
+  }
+  return bytes;
+}
+
+Json by_position(const ScoreResult& score, int64_t buckets) {
+  Json list = Json::array();
+  const auto columns = static_cast<int64_t>(score.nll_by_position.size());
+  const int64_t width = (columns + buckets - 1) / buckets;
+  for (int64_t begin = 0; begin < columns; begin += width) {
+    const int64_t end = std::min(begin + width, columns);
+    double nll = 0, n = 0;
+    for (int64_t t = begin; t < end; ++t) {
+      nll += score.nll_by_position[static_cast<size_t>(t)];
+      n += score.count_by_position[static_cast<size_t>(t)];
+    }
+    if (n > 0)
+      list.push_back({{"begin", begin},
+                      {"end", end},
+                      {"nll", nll / n},
+                      {"tokens_scored", static_cast<int64_t>(n)}});
+  }
+  return list;
+}
+
+// What makes two numbers comparable, then the numbers.
+void add_result(Json& record, const NllConfig& config, const NllWindows& windows,
+                const std::string& data_hash, const Total& total) {
+  record["data"] = windows.file->prefix();
+  record["data_hash"] = data_hash;
+  record["window"] = windows.length;
+  record["stride"] = windows.stride;
+  record["bos"] = "none";  // windows are cut out of the stream of documents as it is
+  record["mask_documents"] = windows.mask_documents;
+  record["skip"] = windows.skip;
+  record["chunk"] = config.chunk;
+  record["tokens_scored"] = static_cast<int64_t>(total.score.weight);
+  record["bytes_scored"] = total.bytes;
+  record["nll"] = total.nll();
+  record["ppl"] = std::exp(total.nll());
+  record["bpb"] = total.bpb();
+  record["nll_by_position"] = by_position(total.score, config.buckets);
+}
+
+std::vector<std::string> table_row(const std::string& name, const std::string& step,
+                                   const NllWindows& windows, const Total& total) {
+  return {name,
+          step,
+          with_commas(windows.length),
+          with_commas(windows.stride),
+          with_commas(static_cast<int64_t>(total.score.weight)),
+          fmt::format("{:.4f}", total.nll()),
+          fmt::format("{:.2f}", std::exp(total.nll())),
+          total.bytes > 0 ? fmt::format("{:.4f}", total.bpb()) : "n/a"};
+}
+
+// Rows in groups of `batch`, with a progress bar.
+template <typename Function>
+void for_each_group(const NllWindows& windows, const Packing& packing, int64_t batch,
+                    const std::string& label, const Function& f) {
+  Progress progress(label, windows.count(), "windows");
+  for (int64_t begin = 0; begin < windows.count(); begin += batch) {
+    const int64_t end = std::min(begin + batch, windows.count());
+    std::vector<Row> rows;
+    for (int64_t k = begin; k < end; ++k) rows.push_back(windows.row(k, packing));
+    f(rows);
+    progress.update(end);
+  }
+}
+
+Total score_model(const NllConfig& config, const EvalArgs& args, const NllWindows& windows,
+                  const LoadedModel& loaded, const std::string& input) {
+  Total total;
+  for_each_group(windows, loaded.model->packing(), args.batch, "nll " + input,
+                 [&](const std::vector<Row>& rows) {
+                   for (const Row& row : rows) {
+                     check_ids(row, loaded.model->vocab_size(), windows.file->prefix());
+                     total.bytes += bytes_of_targets(row, *loaded.tokenizer);
+                   }
+                   total.score +=
+                       score_rows(*loaded.model, rows, args.device, args.batch, config.chunk);
+                 });
+  if (total.score.weight == 0)
+    throw bad_usage("nothing to score: --skip and the model's unscored prefix leave no target");
+  return total;
+}
+
+Total score_unigram(const NllConfig& config, const EvalArgs& args, const NllWindows& windows,
+                    const LoadedModel& loaded) {
+  const auto nll = unigram_nll(TokenFile(config.unigram), loaded.model->vocab_size());
+  Total total;
+  for_each_group(windows, loaded.model->packing(), args.batch, "nll unigram",
+                 [&](const std::vector<Row>& rows) {
+                   for (const Row& row : rows) {
+                     total.score.nll_by_position.resize(
+                         std::max(total.score.nll_by_position.size(), row.targets.size()));
+                     total.score.count_by_position.resize(total.score.nll_by_position.size());
+                     total.bytes += bytes_of_targets(row, *loaded.tokenizer);
+                     for (size_t t = 0; t < row.targets.size(); ++t) {
+                       if (row.targets[t] == kIgnored) continue;
+                       const double value = nll[static_cast<size_t>(row.targets[t])];
+                       total.score.nll_by_position[t] += value;
+                       total.score.count_by_position[t] += 1;
+                       total.score.nll_sum += value;
+                       total.score.weight += 1;
+                     }
+                   }
+                 });
+  return total;
+}
+
+}  // namespace
+
+int64_t NllWindows::count() const {
+  const int64_t after_first = std::max<int64_t>(0, tokens - 1 - length);
+  return 1 + (after_first + stride - 1) / stride;
+}
+
+Row NllWindows::row(int64_t k, const Packing& packing) const {
+  const int64_t begin = k * stride;
+  std::vector<int64_t> ids(static_cast<size_t>(std::min(length + 1, tokens - begin)));
+  file->read(begin, ids);
+  const int64_t scored_before = k == 0 ? 0 : length - stride;
+  Row row = row_of_sequence(
+      ids, {.multiple = packing.multiple,
+            .unscored_prefix = std::max({packing.unscored_prefix, skip, scored_before})});
+  row.sample = k;
+  if (!mask_documents) return row;
+
+  const auto& begins = file->document_begins();
+  auto next =
+      std::upper_bound(begins.begin(), begins.end(), begin);  // where the next document begins
+  int32_t segment = 0;
+  for (size_t t = 0; t + 1 < ids.size(); ++t) {
+    const int64_t target_at = begin + static_cast<int64_t>(t) + 1;
+    row.segment[t] = segment;
+    while (next != begins.end() && *next < target_at) ++next;
+    if (next == begins.end() || *next != target_at) continue;
+    row.targets[t] = kIgnored;  // the first token of a document has nothing before it
+    ++segment;
+  }
+  return row;
+}
+
+std::vector<double> unigram_nll(const TokenFile& file, int64_t vocab_size) {
+  constexpr int64_t kPiece = 1 << 16;
+  std::vector<double> counts(static_cast<size_t>(vocab_size), 1.0);
+  std::vector<int64_t> ids;
+  for (int64_t begin = 0; begin < file.tokens(); begin += kPiece) {
+    ids.resize(static_cast<size_t>(std::min(kPiece, file.tokens() - begin)));
+    file.read(begin, ids);
+    for (const int64_t id : ids) {
+      if (id >= vocab_size) {
+        throw bad_file(
+            file.prefix(),
+            fmt::format("holds token {}, the model's vocabulary ends at {}", id, vocab_size - 1));
+      }
+      ++counts[static_cast<size_t>(id)];
+    }
+  }
+  const double total = static_cast<double>(file.tokens() + vocab_size);
+  for (double& count : counts) count = -std::log(count / total);
+  return counts;
+}
+
+const char* const kNllHelp =
+    R"(Windows of --context-length tokens (absent: what the model was trained with) are cut from the documents' stream every --stride tokens (absent: the
+window). Every token but the first is scored once; with a smaller stride it has at least window - stride tokens before it. --skip leaves out the first
+targets of each window, --max-tokens scores the beginning of the data only, --chunk scores long windows in pieces, --buckets sets how finely the loss by
+position is kept, --mask-documents says whether tokens see other documents (absent: as trained), --unigram adds the baseline of token frequencies.
+Example: tandem eval nll runs/yoco runs/transformer --data data/valid --unigram data/train --out nll.jsonl)";
+
+EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
+  if (config.data.empty()) throw bad_usage("eval nll needs a token file to score, --data PREFIX");
+  const auto file = std::make_shared<const TokenFile>(config.data);
+  const std::string data_hash = file->content_hash();
+  EvalTable table = {
+      {"model", "step", "window", "stride", "tokens scored", "nll", "ppl", "bits/byte"}};
+  bool with_unigram = !config.unigram.empty();
+  for (const std::string& input : args.inputs) {
+    const LoadedModel loaded = args.load(input);
+    const NllWindows windows = make_windows(config, file, loaded, input);
+    if (std::exchange(with_unigram,
+                      false)) {  // once, over the first model's vocabulary and windows
+      const Total total = score_unigram(config, args, windows, loaded);
+      Json record = {{"evaluation", "nll"}, {"model", kUnigram}, {"counts_from", config.unigram}};
+      add_result(record, config, windows, data_hash, total);
+      args.record(record);
+      table.push_back(table_row(kUnigram, "-", windows, total));
+    }
+    const Total total = score_model(config, args, windows, loaded, input);
+    Json record = about("nll", args, input, loaded);
+    add_result(record, config, windows, data_hash, total);
+    args.record(record);
+    table.push_back(table_row(input, with_commas(loaded.step), windows, total));
+  }
+  return table;
+}
+
+}  // namespace tandem

@@ -1,0 +1,27 @@
+#include "eval/registry.h"
+
+#include "eval/nll.h"
+
+namespace tandem {
+
+std::span<const Evaluation> evaluations() {
+  static const std::vector<Evaluation> kTable = {
+      evaluation<NllConfig>("nll", "Loss of held-out text: per token, per byte and by position",
+                            kNllHelp, run_nll),
+  };
+  return kTable;
+}
+
+nlohmann::ordered_json about(const std::string& evaluation, const EvalArgs& args,
+                             const std::string& input, const LoadedModel& loaded) {
+  return {{"evaluation", evaluation},
+          {"model", input},
+          {"checkpoint", loaded.checkpoint},
+          {"step", loaded.step},
+          {"parameters", count_parameters(*loaded.model)},
+          {"dtype", args.dtype},
+          {"device", args.device.str()},
+          {"seed", args.seed}};
+}
+
+}  // namespace tandem

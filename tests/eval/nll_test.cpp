@@ -1,0 +1,226 @@
+#include "eval/nll.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "data/sampler.h"
+#include "tests/data/temp_folder.h"
+#include "tests/nn/tiny_model.h"
+
+namespace tandem {
+namespace {
+
+// Bytes, so that every id below 256 is one byte of text; 257 is EOS.
+constexpr int64_t kVocabulary = 258;
+
+class NllTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    TokenFileWriter writer(data_, kVocabulary);
+    for (const auto& document : documents_) writer.add_document(document);
+    writer.finish();
+    file_ = std::make_shared<const TokenFile>(data_);
+    for (const auto& document : documents_)
+      stream_.insert(stream_.end(), document.begin(), document.end());
+  }
+  NllWindows windows(int64_t length, int64_t stride) const {
+    return {.file = file_, .tokens = file_->tokens(), .length = length, .stride = stride};
+  }
+  // What `config` gives for one recurrent model.
+  std::vector<nlohmann::ordered_json> run(NllConfig config, Packing packing = {}) {
+    config.data = data_;
+    std::vector<nlohmann::ordered_json> records;
+    EvalArgs args;
+    args.inputs = {"runs/recurrent"};
+    args.batch = 3;
+    args.seed = 4;
+    args.dtype = "float64";
+    args.load = [&](const std::string& path) {
+      LoadedModel loaded;
+      loaded.model = make_recurrent_model(kVocabulary, packing);
+      loaded.tokenizer = load_tokenizer("bytes");
+      loaded.checkpoint = path + "/checkpoints/step-00000009";
+      loaded.step = 9;
+      loaded.context_length = 10;
+      return loaded;
+    };
+    args.record = [&](const nlohmann::ordered_json& record) { records.push_back(record); };
+    table_ = run_nll(config, args);
+    return records;
+  }
+  // Sum of the NLL of stream tokens [begin + 1, end) given those from `begin` on.
+  double by_hand(int64_t begin, int64_t end) const {
+    const auto model = make_recurrent_model(kVocabulary);
+    const std::vector<std::vector<int64_t>> sequences = {
+        {stream_.begin() + begin, stream_.begin() + end}};
+    const auto result = log_probs(*model, sequences, torch::kCPU, 1);
+    double sum = 0;
+    for (const double log_p : result.front()) sum -= std::isnan(log_p) ? 0 : log_p;
+    return sum;
+  }
+
+  TempFolder folder_;
+  const std::string data_ = folder_ / "valid";
+  const std::vector<std::vector<int32_t>> documents_ = {
+      {72, 101, 108, 108, 111, 257},
+      {87, 257},
+      {111, 114, 108, 100, 33, 33, 10, 257},
+      {79, 110, 99, 101, 32, 117, 112, 111, 110, 32, 97, 257}};
+  std::vector<int64_t> stream_;  // 28 tokens
+  std::shared_ptr<const TokenFile> file_;
+  EvalTable table_;
+};
+
+TEST_F(NllTest, EveryTokenButTheFirstIsScoredOnceWhateverTheStride) {
+  for (const int64_t length : {1, 4, 9, 27, 28, 40}) {
+    for (int64_t stride = 1; stride <= length; stride += 3) {
+      const auto w = windows(length, stride);
+      std::vector<int> scored(stream_.size());
+      for (int64_t k = 0; k < w.count(); ++k) {
+        const Row row = w.row(k, {});
+        for (size_t t = 0; t < row.targets.size(); ++t) {
+          if (row.targets[t] == kIgnored) continue;
+          const auto at = static_cast<size_t>(k * stride) + t + 1;
+          EXPECT_EQ(row.targets[t], stream_[at]);
+          ++scored[at];
+          EXPECT_TRUE(k == 0 || static_cast<int64_t>(t) >= length - stride)
+              << "seen with less context than promised";
+        }
+      }
+      std::vector<int> expected(stream_.size(), 1);
+      expected[0] = 0;
+      EXPECT_EQ(scored, expected) << "length " << length << ", stride " << stride;
+    }
+  }
+}
+
+TEST_F(NllTest, WindowsSideBySideAreThoseOfTraining) {
+  for (const bool mask : {false, true}) {
+    const WindowView view(file_, 5, "none", RandomStream(1));
+    auto w = windows(5, 5);
+    w.mask_documents = mask;
+    ASSERT_EQ(w.count(), view.windows());
+    for (int64_t k = 0; k < w.count(); ++k) {
+      std::vector<Row> rows = {w.row(k, {}), view.window(k, mask)};
+      pad_rows(rows);
+      EXPECT_EQ(rows[0].targets, rows[1].targets) << "window " << k;
+      for (size_t t = 0; t < rows[0].targets.size(); ++t) {
+        if (rows[0].targets[t] == kIgnored) continue;
+        EXPECT_EQ(rows[0].tokens[t], rows[1].tokens[t]);
+        EXPECT_EQ(rows[0].segment[t], rows[1].segment[t]);
+      }
+    }
+  }
+}
+
+TEST_F(NllTest, OneWindowGivesTheSumOverTheStream) {
+  const auto record = run({.context_length = 100}).front();
+  const double expected = by_hand(0, 28);
+  EXPECT_EQ(record["tokens_scored"], 27);
+  EXPECT_NEAR(record["nll"].get<double>(), expected / 27, 1e-5);
+  EXPECT_NEAR(record["ppl"].get<double>(), std::exp(expected / 27), 1e-3 * std::exp(expected / 27));
+  EXPECT_EQ(record["bytes_scored"], 27 - 4);  // without the four EOS
+  EXPECT_NEAR(record["bpb"].get<double>(), expected / std::log(2.0) / 23, 1e-5);
+}
+
+TEST_F(NllTest, AStrideGivesLaterTokensTheContextOfTheirWindow) {
+  const auto record = run({.context_length = 12, .stride = 8}).front();
+  // windows at 0, 8, 16 with 12 inputs each; the later ones score their last 8 targets
+  const double expected =
+      by_hand(0, 13) + (by_hand(8, 21) - by_hand(8, 13)) + (by_hand(16, 28) - by_hand(16, 21));
+  EXPECT_NEAR(record["nll"].get<double>(), expected / 27, 1e-5);
+}
+
+TEST_F(NllTest, PiecesAndBucketsKeepTheSum) {
+  const auto whole = run({.context_length = 11, .buckets = 4}).front(),
+             pieces = run({.context_length = 11, .chunk = 3}).front();
+  EXPECT_NEAR(whole["nll"].get<double>(), pieces["nll"].get<double>(), 1e-12);
+  double sum = 0;
+  int64_t tokens = 0, end = 0;
+  for (const auto& bucket : whole["nll_by_position"]) {
+    EXPECT_EQ(bucket["begin"], end);
+    end = bucket["end"];
+    sum += bucket["nll"].get<double>() * bucket["tokens_scored"].get<double>();
+    tokens += bucket["tokens_scored"].get<int64_t>();
+  }
+  EXPECT_EQ(whole["nll_by_position"].size(), 4u);
+  EXPECT_EQ(end, 11);
+  EXPECT_EQ(tokens, 27);
+  EXPECT_NEAR(sum / 27, whole["nll"].get<double>(), 1e-12);
+}
+
+TEST_F(NllTest, TheRecordSaysWhatMakesNumbersComparable) {
+  const auto record = run({.max_tokens = 20}, {.multiple = 4, .unscored_prefix = 3}).front();
+  EXPECT_EQ(record["evaluation"], "nll");
+  EXPECT_EQ(record["model"], "runs/recurrent");
+  EXPECT_EQ(record["checkpoint"], "runs/recurrent/checkpoints/step-00000009");
+  EXPECT_EQ(record["step"], 9);
+  EXPECT_EQ(record["parameters"], 2 * 258 * 7);
+  EXPECT_EQ(record["dtype"], "float64");
+  EXPECT_EQ(record["device"], "cpu");
+  EXPECT_EQ(record["seed"], 4);
+  EXPECT_EQ(record["data"], data_);
+  EXPECT_EQ(record["data_hash"], file_->content_hash());
+  EXPECT_EQ(record["window"], 10);
+  EXPECT_EQ(record["stride"], 10);
+  EXPECT_EQ(record["bos"], "none");
+  EXPECT_EQ(record["mask_documents"], false);
+  EXPECT_EQ(record["tokens_scored"], 20 - 2 * 3);  // two windows, each without the model's prefix
+}
+
+TEST_F(NllTest, SkipMakesModelsWithAndWithoutAPrefixComparable) {
+  const auto skipping = run({.context_length = 9, .skip = 3}).front(),
+             with_prefix = run({.context_length = 9}, {.unscored_prefix = 3}).front();
+  EXPECT_EQ(skipping["tokens_scored"], with_prefix["tokens_scored"]);
+  EXPECT_EQ(skipping["nll"], with_prefix["nll"]);
+}
+
+TEST_F(NllTest, UnigramIsTheFrequencyWithOneMoreOfEach) {
+  const auto nll = unigram_nll(*file_, kVocabulary);
+  double sum = 0;
+  for (const double value : nll) sum += std::exp(-value);
+  EXPECT_NEAR(sum, 1, 1e-12);
+  EXPECT_NEAR(nll[257], -std::log(5.0 / (28 + 258)), 1e-12);  // four EOS
+  EXPECT_NEAR(nll[0], -std::log(1.0 / (28 + 258)), 1e-12);
+
+  const auto records = run({.unigram = data_});
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0]["model"], "unigram");
+  EXPECT_EQ(records[0]["tokens_scored"], records[1]["tokens_scored"]);
+  double expected = 0;
+  for (size_t i = 1; i < stream_.size(); ++i) expected += nll[static_cast<size_t>(stream_[i])];
+  EXPECT_NEAR(records[0]["nll"].get<double>(), expected / 27, 1e-12);
+  ASSERT_EQ(table_.size(), 3u);
+  EXPECT_EQ(table_[1].front(), "unigram");
+  EXPECT_EQ(table_[2].front(), "runs/recurrent");
+}
+
+TEST_F(NllTest, MistakesAreNamed) {
+  EXPECT_EQ(error_of([&] { run({.stride = 11}); }, kExitUsage),
+            "--stride 11, expected at most the window's 10 tokens");
+  EXPECT_EQ(error_of([&] { run({.chunk = 4, .mask_documents = true}); }, kExitUsage),
+            "--chunk needs windows without document masks; give --mask-documents false");
+  EXPECT_EQ(error_of([&] { run({.skip = 100}); }, kExitUsage),
+            "nothing to score: --skip and the model's unscored prefix leave no target");
+  EXPECT_EQ(error_of([&] { unigram_nll(*file_, 200); }),
+            data_ + ": holds token 257, the model's vocabulary ends at 199");
+  EXPECT_EQ(error_of([&] { evaluations().front().run(ConfigNode::make_map(), {}); }, kExitUsage),
+            "eval nll needs a token file to score, --data PREFIX");
+}
+
+TEST_F(NllTest, TheRegistryNamesEveryOption) {
+  const Evaluation& nll = evaluations().front();
+  EXPECT_EQ(nll.name, "nll");
+  std::vector<std::string> keys;
+  for (const EvalFlag& flag : nll.flags) {
+    keys.push_back(flag.key);
+    std::string option = "--" + flag.key;
+    std::replace(option.begin(), option.end(), '_', '-');
+    EXPECT_NE(nll.help.find(option), std::string::npos) << option;
+  }
+  EXPECT_EQ(keys.size(), 9u);
+}
+
+}  // namespace
+}  // namespace tandem
