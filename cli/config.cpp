@@ -1,0 +1,243 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/build_model.h"
+#include "cli/commands.h"
+#include "cli/parse.h"
+#include "core/config_node.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json_lines.h"
+#include "core/log.h"
+#include "train/train_config.h"
+
+// `tandem config`: what a config comes to before anything is trained. Models stand on the meta device, so that any size costs nothing.
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kMasterBytes = 4, kGradientBytes = 4, kAdamBytes = 8, kBfloat16Bytes = 2;  // of one parameter
+
+struct Request {
+  std::string path;
+  std::vector<std::string> words;  // overrides
+  int64_t world = 1;
+  bool json = false;
+};
+
+bool vocab_size_is_written(const ConfigNode& root) {
+  const ConfigNode* model = root.find("model");
+  return model && model->kind == ConfigNode::Kind::kMap && model->find("vocab_size");
+}
+
+/// A config that names its vocabulary needs no tokenizer file to be looked at.
+void resolve_without_training(TrainConfig& config, const ConfigNode& root) {
+  ModelFactory factory = model_factory();
+  const std::string& tokenizer = config.data.tokenizer;
+  if (tokenizer == "bytes" || exists(tokenizer) || !vocab_size_is_written(root)) {
+    resolve(config, factory, *load_tokenizer(tokenizer));
+    return;
+  }
+  log_warning(tokenizer + " does not exist; model.vocab_size is taken as written");
+  factory.set_vocab_size = [](Choice&, int64_t) {};
+  resolve(config, factory, *load_tokenizer("bytes"));
+}
+
+void check_world(const TrainConfig& config, int64_t world) {
+  const auto& training = config.training;
+  const int64_t rows = *training.micro_batch_size * world;
+  if (training.rows_per_step() % rows == 0) return;
+  throw bad_usage("training.tokens_per_step = " + std::to_string(training.tokens_per_step) + ", expected a multiple of context_length (" +
+                  std::to_string(training.context_length) + ") * micro_batch_size (" + std::to_string(*training.micro_batch_size) +
+                  ") * --world (" + std::to_string(world) + ")");
+}
+
+bool begins_with(const std::string& name, const std::string& module) { return name.starts_with(module + "."); }
+
+struct Counts {
+  int64_t total = 0, non_embedding = 0;
+  std::vector<std::pair<std::string, int64_t>> parts;  // by the first component of the names, in order
+};
+
+Counts count(const std::vector<ParameterInfo>& infos) {
+  Counts counts;
+  for (const auto& info : infos) {
+    const std::string part = info.name.substr(0, info.name.find('.'));
+    if (counts.parts.empty() || counts.parts.back().first != part) counts.parts.emplace_back(part, 0);
+    counts.parts.back().second += info.numel();
+    counts.total += info.numel();
+    if (part != "embedding" && part != "head") counts.non_embedding += info.numel();
+  }
+  return counts;
+}
+
+/// Elements of the matrices that a part of the FLOPs multiplies every token with. A tied head is the embedding.
+int64_t matrix_elements(const std::vector<ParameterInfo>& infos, const std::string& part) {
+  const auto sum_of = [&](const std::string& module) {
+    int64_t sum = 0;
+    for (const auto& info : infos) sum += begins_with(info.name, module) && info.global_shape.size() > 1 ? info.numel() : 0;
+    return sum;
+  };
+  const int64_t own = sum_of(part);
+  return own == 0 && part == "head" ? sum_of("embedding") : own;
+}
+
+std::string scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+/// Training FLOPs of one token in a part: forward and twice that backward, each a product with every matrix and the mixing along the sequence.
+std::string formula(double flops, int64_t elements) {
+  return "3 * (2 * " + with_commas(elements) + " + " + scientific(flops / 3 - 2.0 * elements) + ")";
+}
+
+Json flops_per_token(const Flops& flops, double n_tokens) {
+  Json json;
+  for (const auto& [part, value] : flops.parts) json[part] = value / n_tokens;
+  json["total"] = flops.total() / n_tokens;
+  return json;
+}
+
+/// What `config show` says of a model beyond the config itself; `formulas` by part for people.
+Json describe(TrainConfig& config, int64_t world, std::vector<std::string>& formulas) {
+  const auto model = model_factory().build(config.model);
+  const auto infos = parameters_info(*model);
+  const Counts counts = count(infos);
+  const int64_t length = config.training.context_length;
+  const bool bfloat16 = config.training.dtype == "bfloat16";
+  const auto total = static_cast<double>(counts.total);
+
+  Json json;
+  json["family"] = config.model.name;
+  json["parameters"] = counts.total;
+  json["non_embedding_parameters"] = counts.non_embedding;
+  for (const auto& [part, n] : counts.parts) json["parameters_by_part"][part] = n;
+
+  const Flops train = model->flops(Phase::kTrain, length, 1);
+  const auto n_tokens = static_cast<double>(length);
+  for (const auto& [part, flops] : train.parts) formulas.push_back(formula(flops / n_tokens, matrix_elements(infos, part)));
+  json["context_length"] = length;
+  json["flops_per_token"]["train"] = flops_per_token(train, n_tokens);
+  json["flops_per_token"]["prefill"] = flops_per_token(model->flops(Phase::kPrefill, length, 1), n_tokens);
+  json["flops_per_token"]["decode"] = flops_per_token(model->flops(Phase::kDecode, length, 1), 1);
+
+  const StateBytes state = model->state_bytes(length, bfloat16 ? 2 : 4);
+  for (const auto& [part, bytes] : state.parts) json["state_bytes"][part] = bytes;
+  json["state_bytes"]["total"] = state.total();
+
+  Json& memory = json["training_memory_bytes"];  // of one rank; every rank holds all of it
+  memory["masters"] = kMasterBytes * total;
+  memory["gradients"] = kGradientBytes * total;
+  memory["adam_moments"] = kAdamBytes * total;
+  memory["bfloat16_copies"] = bfloat16 ? kBfloat16Bytes * total : 0.0;
+  double sum = 0;
+  for (const auto& [name, bytes] : memory.items()) sum += bytes.get<double>();
+  memory["total"] = sum;
+
+  const auto& training = config.training;
+  json["world"] = world;
+  json["micro_batches_per_step_and_rank"] = training.rows_per_step() / (*training.micro_batch_size * world);
+  json["training_tokens"] = training.steps * training.tokens_per_step;
+  return json;
+}
+
+/// A comment, so that all that is printed can be read as a config again.
+void print_row(const std::string& name, const std::string& value, const std::string& note = "") {
+  std::printf("#   %-18s %18s%s%s\n", name.c_str(), value.c_str(), note.empty() ? "" : "  ", note.c_str());
+}
+
+void print_report(const Json& json, const std::vector<std::string>& formulas) {
+  std::printf("#\n# parameters\n");
+  for (const auto& [part, n] : json["parameters_by_part"].items()) print_row(part, with_commas(n.get<long long>()));
+  print_row("total", with_commas(json["parameters"].get<long long>()));
+  print_row("non-embedding", with_commas(json["non_embedding_parameters"].get<long long>()));
+
+  const std::string length = with_commas(json["context_length"].get<long long>());
+  const Json& flops = json["flops_per_token"];
+  std::printf("# FLOPs per token of training at context_length %s: 3 * (2 * matrix elements + mixing along the sequence)\n", length.c_str());
+  size_t i = 0;
+  for (const auto& [part, value] : flops["train"].items()) {
+    print_row(part, scientific(value.get<double>()), i < formulas.size() ? formulas[i] : "");
+    ++i;
+  }
+  std::printf("# FLOPs per token otherwise\n");
+  print_row("prefill", scientific(flops["prefill"]["total"].get<double>()), "a prompt of " + length + " with its early exit");
+  print_row("decode", scientific(flops["decode"]["total"].get<double>()), "one token after " + length);
+
+  std::printf("# state of one sequence of %s tokens\n", length.c_str());
+  for (const auto& [part, bytes] : json["state_bytes"].items()) print_row(part, human_bytes(bytes.get<double>()));
+  std::printf("# memory of training without activations, per rank (world size %s)\n", with_commas(json["world"].get<long long>()).c_str());
+  for (const auto& [name, bytes] : json["training_memory_bytes"].items()) print_row(name, human_bytes(bytes.get<double>()));
+  std::printf("# %s tokens in all; %s micro-batches a step and rank\n", with_commas(json["training_tokens"].get<long long>()).c_str(),
+              with_commas(json["micro_batches_per_step_and_rank"].get<long long>()).c_str());
+}
+
+TrainConfig read(const Request& request) {
+  ConfigNode root = parse_yaml_file(request.path);
+  for (const auto& word : override_words(request.words)) apply_override(root, word);
+  TrainConfig config = make_train_config(model_factory());
+  read_config(root, config);
+  resolve_without_training(config, root);
+  check_world(config, request.world);
+  for (const auto& sentence : settings_without_effect(config)) log_warning(sentence);
+  return config;
+}
+
+int show(const Request& request) {
+  TrainConfig config = read(request);
+  std::vector<std::string> formulas;
+  Json report = describe(config, request.world, formulas);
+  const ConfigNode resolved = write_config(config);
+  if (request.json) {
+    report["config"] = parse_json(to_json(resolved));
+    std::printf("%s\n", report.dump().c_str());
+    return kExitDone;
+  }
+  std::printf("%s", to_yaml(resolved).c_str());
+  print_report(report, formulas);
+  return kExitDone;
+}
+
+int check(const Request& request) {
+  TrainConfig config = read(request);
+  const auto infos = parameters_info(*model_factory().build(config.model));
+  const Counts counts = count(infos);
+  if (request.json) {
+    std::printf("%s\n", Json{{"config", request.path}, {"family", config.model.name}, {"parameters", counts.total}}.dump().c_str());
+    return kExitDone;
+  }
+  std::printf("%s: good; %s with %s parameters\n", request.path.c_str(), config.model.name.c_str(), with_commas(counts.total).c_str());
+  return kExitDone;
+}
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, Request& request) {
+  auto* command = app.add_subcommand(name, description + "; key=value words override any key");
+  command->footer("Example: tandem config " + name + " configs/yoco_160m.yaml training.steps=1000");
+  command->allow_extras();
+  command->add_option("CONFIG", request.path, "A training config")->required();
+  command->add_option("--world", request.world, "Ranks the run would have")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_flag("--json", request.json, "Print the result as JSON");
+  return command;
+}
+
+}  // namespace
+
+int run_config(int argc, const char* const* argv) {
+  CLI::App app("Show or check a training config without training", "tandem config");
+  app.require_subcommand(1);
+  Request request;
+  auto* show_command = add_command(app, "show", "The resolved config, parameters, FLOPs per token, state and memory", request);
+  auto* check_command = add_command(app, "check", "Read and check a config, and build its model", request);
+  if (const auto code = parse_arguments(app, argc, argv)) return *code;
+  request.words = (show_command->parsed() ? show_command : check_command)->remaining();
+  return show_command->parsed() ? show(request) : check(request);
+}
+
+}  // namespace tandem

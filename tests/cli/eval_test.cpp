@@ -1,0 +1,81 @@
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "core/file.h"
+#include "core/json_lines.h"
+#include "data/token_file.h"
+#include "data/tokenizer.h"
+#include "tests/cli/tiny_checkpoint.h"
+#include "tests/data/temp_folder.h"
+
+namespace tandem {
+namespace {
+
+using testing::HasSubstr;
+
+class EvalCommandTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    TokenFileWriter writer(data_, 258);
+    const auto text =
+        load_tokenizer("bytes")->encode("In the beginning God created the heaven and the earth.");
+    writer.add_document(text);
+    writer.finish();
+  }
+  Ran eval(std::vector<std::string> arguments) {
+    return run_captured(run_eval, "tandem eval", arguments);
+  }
+
+  TempFolder folder_;
+  const std::string run_ = write_tiny_run(folder_ / "run", kTinyByteYoco),
+                    data_ = folder_ / "valid";
+};
+
+TEST_F(EvalCommandTest, NllPrintsATableAndAppendsJson) {
+  const std::string out = folder_ / "nll.jsonl";
+  const Ran ran = eval({"nll", run_, "--data", data_, "--unigram", data_, "--stride", "8", "--out",
+                        out, "--device", "cpu"});
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_THAT(ran.out, HasSubstr("tokens scored"));
+  EXPECT_THAT(ran.out, HasSubstr("unigram"));
+  EXPECT_THAT(ran.out, HasSubstr(run_));
+  const std::string lines = read_text(out);
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 2);
+
+  const Ran as_json =
+      eval({"nll", run_, "--data", data_, "--stride", "8", "--json", "--device", "cpu"});
+  const auto record = parse_json(as_json.out);
+  EXPECT_EQ(record["window"], 24);
+  EXPECT_EQ(record["stride"], 8);
+  EXPECT_EQ(record["tokens_scored"], 53);
+  EXPECT_THAT(lines, HasSubstr(as_json.out));
+}
+
+TEST_F(EvalCommandTest, OptionsAreCheckedAsConfigValues) {
+  EXPECT_EQ(error_of(
+                [&] {
+                  eval({"nll", run_, "--data", data_, "--stride", "0"});
+                },
+                kExitUsage),
+            "command line: stride = 0, expected an integer >= 1");
+  EXPECT_EQ(error_of(
+                [&] {
+                  eval({"nll", run_, "--data", data_, "--skip", "many"});
+                },
+                kExitUsage),
+            "command line: skip = many, expected an integer >= 0");
+  EXPECT_EQ(eval({"nll"}).code, kExitUsage);
+  EXPECT_EQ(eval({"nll", run_, "--widow", "3"}).code, kExitUsage);
+}
+
+TEST_F(EvalCommandTest, HelpNamesTheOptionsAndAnExample) {
+  const Ran ran = eval({"nll", "--help"});
+  EXPECT_EQ(ran.code, 0);
+  EXPECT_THAT(ran.out, HasSubstr("--context-length INT"));
+  EXPECT_THAT(ran.out, HasSubstr("Example: tandem eval nll"));
+}
+
+}  // namespace
+}  // namespace tandem

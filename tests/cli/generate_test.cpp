@@ -1,0 +1,88 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "core/json_lines.h"
+#include "tests/cli/tiny_checkpoint.h"
+#include "tests/data/temp_folder.h"
+
+namespace tandem {
+namespace {
+
+class GenerateCommandTest : public testing::Test {
+ protected:
+  Ran generate_with(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {run_, "--device", "cpu"});
+    return run_captured(run_generate, "tandem generate", arguments);
+  }
+  nlohmann::ordered_json json_of(std::vector<std::string> arguments) {
+    arguments.push_back("--json");
+    return parse_json(generate_with(arguments).out);
+  }
+  TempFolder folder_;
+  const std::string run_ = write_tiny_run(folder_ / "run", kTinyByteYoco);
+};
+
+TEST_F(GenerateCommandTest, StreamsTheTextThatJsonReports) {
+  const auto json = json_of({"--prompt", "In the", "--seed", "5", "--max-new-tokens", "20"});
+  const Ran streamed =
+      generate_with({"--prompt", "In the", "--seed", "5", "--max-new-tokens", "20"});
+  EXPECT_EQ(streamed.code, 0);
+  EXPECT_EQ(streamed.out, json["text"].get<std::string>() + "\n");
+  EXPECT_EQ(json["prompt_tokens"], 7);  // EOS in front
+  EXPECT_EQ(json["step"], 7);
+  EXPECT_NE(json["ids"], json_of({"--prompt", "In the", "--seed", "6"})["ids"]);
+}
+
+TEST_F(GenerateCommandTest, PrefillInPiecesChangesNothing) {
+  const std::vector<std::string> arguments = {
+      "--prompt", "and it came to pass", "--seed", "3", "--top-k", "40", "--top-p", "0.9"};
+  const auto whole = json_of(arguments);
+  auto in_pieces = arguments;
+  in_pieces.insert(in_pieces.end(), {"--prefill-chunk", "4"});
+  EXPECT_EQ(json_of(in_pieces)["ids"], whole["ids"]);
+}
+
+TEST_F(GenerateCommandTest, NeverDrawsIdsWithoutText) {
+  const auto json = json_of({"--prompt", "x", "--temperature", "100", "--max-new-tokens", "400"});
+  for (const auto& id : json["ids"])
+    EXPECT_TRUE(id < 256 || id == 257)
+        << id;  // neither BOS nor what the vocabulary was padded with
+}
+
+TEST_F(GenerateCommandTest, StopsBeforeAStopString) {
+  const std::vector<std::string> arguments = {"--prompt",      "x",  "--seed", "2",
+                                              "--temperature", "0.5"};
+  const auto whole = json_of(arguments)["text"].get<std::string>();
+  std::string stop;  // the first ASCII letter of the text
+  for (const char c : whole) {
+    if (stop.empty() && c > 0) stop = c;
+  }
+  ASSERT_FALSE(stop.empty());
+  auto stopping = arguments;
+  stopping.insert(stopping.end(), {"--stop", "never to be seen", "--stop", stop});
+  const auto json = json_of(stopping);
+  EXPECT_EQ(json["text"], whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(json["stop_reason"], "stop_string");
+}
+
+TEST_F(GenerateCommandTest, WithoutAnyTokenThereIsNothingToContinue) {
+  EXPECT_EQ(error_of(
+                [&] {
+                  generate_with({"--prompt", "", "--bos", "none"});
+                },
+                kExitUsage),
+            "--prompt is empty and --bos gives no token to begin with");
+  EXPECT_EQ(json_of({"--prompt", "", "--bos", "bos"})["prompt_tokens"], 1);
+}
+
+TEST_F(GenerateCommandTest, WrongOptionsAreNamed) {
+  const Ran ran = generate_with({"--prompt", "x", "--top-p", "1.5"});
+  EXPECT_EQ(ran.code, kExitUsage);
+  EXPECT_EQ(ran.err,
+            "tandem: --top-p: 1.5 is not above 0 and at most 1; see tandem generate --help\n");
+}
+
+}  // namespace
+}  // namespace tandem

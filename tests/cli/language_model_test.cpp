@@ -1,0 +1,286 @@
+#include "nn/language_model.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <cmath>
+
+#include "nn/layer_runner.h"
+#include "tests/cli/tiny_models.h"
+
+// What every model promises, whatever its family.
+
+namespace tandem {
+namespace {
+
+constexpr int64_t kVocab = 53, kLength = 37;  // a multiple of neither window nor chunk
+
+Tensor random_tokens(int64_t batch, int64_t length, uint64_t seed) { return torch::randint(kVocab, {batch, length}, seeded(seed), torch::kInt64); }
+
+Tensor integers(const std::vector<int64_t>& values) { return torch::tensor(values, torch::kInt64); }
+
+class LanguageModelTest : public testing::TestWithParam<TinyModel> {
+ protected:
+  std::unique_ptr<ModelState> make_state(int64_t batch, int64_t capacity = 0) const {
+    StateShape shape;
+    shape.batch = batch;
+    shape.capacity = capacity;
+    shape.dtype = torch::kFloat64;
+    return model_->make_state(shape);
+  }
+  Tensor all_logits(const Tensor& tokens) const {
+    const auto state = make_state(tokens.size(0), tokens.size(1));
+    return model_->extend(tokens, {}, *state, Want::kAll);
+  }
+  /// The same of one row by training's forward pass, as log-probabilities: the row once for each id, which is its target everywhere.
+  Tensor training_log_probs(const Tensor& row) const {
+    const torch::NoGradGuard no_grad;
+    const Tensor targets = torch::arange(kVocab).unsqueeze(1).repeat({1, row.size(1)});
+    return -model_->loss(batch_of(row.repeat({kVocab, 1}), targets), {}).nll.t().unsqueeze(0);  // [1, T, V]
+  }
+  static Batch batch_of(const Tensor& tokens, const Tensor& targets) {
+    Batch batch;
+    batch.tokens = tokens;
+    batch.targets = targets;
+    batch.total_weight = static_cast<double>((targets >= 0).sum().item<int64_t>());
+    return batch;
+  }
+  std::shared_ptr<LanguageModel> model_ = make_tiny_model(GetParam().yaml);
+  Tensor tokens_ = random_tokens(2, kLength, 1);
+};
+
+TEST_P(LanguageModelTest, PrefillInAnyCutAndDecodingEqualTraining) {
+  const Tensor expected = torch::cat({training_log_probs(tokens_[0].unsqueeze(0)), training_log_probs(tokens_[1].unsqueeze(0))});
+  const std::vector<std::vector<int64_t>> cuts = {{kLength}, {20, 1, 1, 15}, {3, 17, 16, 1}, std::vector<int64_t>(kLength, 1)};
+  for (const auto& cut : cuts) {
+    const auto state = make_state(2, /*capacity=*/4);  // grows on the way
+    Tensors pieces;
+    for (const auto& piece : tokens_.split_with_sizes(cut, 1)) pieces.push_back(model_->extend(piece, {}, *state, Want::kAll));
+    expect_close(torch::log_softmax(torch::cat(pieces, 1), -1), expected);
+    EXPECT_TRUE(torch::equal(state->lengths, torch::full({2}, kLength, torch::kInt64)));
+  }
+}
+
+TEST_P(LanguageModelTest, LastIsTheLastOfAll) {
+  const Tensor lengths = integers({5, kLength});
+  const auto all_state = make_state(2), last_state = make_state(2);
+  const Tensor all = model_->extend(tokens_, lengths, *all_state, Want::kAll);
+  const Tensor last = model_->extend(tokens_, lengths, *last_state, Want::kLast);
+  ASSERT_EQ(last.sizes(), (std::vector<int64_t>{2, kVocab}));
+  expect_close(last, torch::stack({all[0][4], all[1][kLength - 1]}));
+  expect_close(last_state->next_logits, last, 0);
+  const Tensor more = random_tokens(2, 1, 2);
+  expect_close(model_->extend(more, {}, *last_state, Want::kLast), model_->extend(more, {}, *all_state, Want::kAll).squeeze(1));
+}
+
+TEST_P(LanguageModelTest, RowsOfDifferentLengthsAreWhatTheyAreAlone) {
+  const Tensor tokens = random_tokens(3, 23, 3);
+  const std::vector<int64_t> first = {9, 0, 4}, second = {2, 11, 1};  // of pieces of 9 and 11 columns
+  const auto state = make_state(3);
+  const auto piece_of = [&](const std::vector<int64_t>& begins, int64_t width) {
+    Tensors rows;
+    for (int64_t b = 0; b < 3; ++b) rows.push_back(tokens[b].narrow(0, begins[b], width));
+    return torch::stack(rows);  // what stands behind a row's length is other text and must not count
+  };
+  model_->extend(piece_of({0, 0, 0}, 9), integers(first), *state, Want::kNothing);
+  const Tensor last = model_->extend(piece_of(first, 11), integers(second), *state, Want::kLast);
+  const Tensor next = model_->extend(random_tokens(3, 1, 4), {}, *state, Want::kLast);
+  for (int64_t b = 0; b < 3; ++b) {
+    const int64_t length = first[b] + second[b];
+    const Tensor row = torch::cat({tokens[b].narrow(0, 0, length), random_tokens(3, 1, 4)[b]}).unsqueeze(0);
+    const Tensor alone = all_logits(row);
+    expect_close(last[b], alone[0][length - 1]);
+    expect_close(next[b], alone[0][length]);
+  }
+}
+
+TEST_P(LanguageModelTest, ALaterTokenNeverReachesBack) {
+  Tensor changed = tokens_.clone();
+  constexpr int64_t kAt = 19;
+  changed.select(1, kAt).add_(1).remainder_(kVocab);
+  const Tensor before = all_logits(tokens_), after = all_logits(changed);
+  expect_close(after.narrow(1, 0, kAt), before.narrow(1, 0, kAt), 0);
+  EXPECT_GT((after - before).narrow(1, kAt, 1).abs().max().item<double>(), 1e-3);
+  EXPECT_GT((after - before).narrow(1, kAt + 1, 1).abs().max().item<double>(), 1e-6);
+}
+
+TEST_P(LanguageModelTest, TheStateIsTheSameWhateverWasWanted) {
+  const Tensor lengths = integers({kLength, 21});
+  const auto expected = make_state(2);
+  model_->extend(tokens_, lengths, *expected, Want::kAll);
+  for (const Want want : {Want::kNothing, Want::kLast}) {
+    const auto state = make_state(2);
+    const Tensor output = model_->extend(tokens_, lengths, *state, want);
+    EXPECT_EQ(output.defined(), want == Want::kLast);
+    ASSERT_EQ(state->tensors().size(), expected->tensors().size());
+    for (size_t i = 0; i < state->tensors().size(); ++i) {
+      EXPECT_EQ(state->tensors()[i].first, expected->tensors()[i].first);
+      expect_close(state->tensors()[i].second, expected->tensors()[i].second, 0);
+    }
+    EXPECT_TRUE(torch::equal(state->lengths, lengths));
+  }
+}
+
+TEST_P(LanguageModelTest, ScoringInPiecesEqualsTheLoss) {
+  Tensor targets = random_tokens(2, kLength, 5);
+  targets[0][3] = kIgnored;
+  targets[1].narrow(0, 15, 9).fill_(kIgnored);
+  const Loss loss = model_->loss(batch_of(tokens_, targets), {});
+  const auto state = make_state(2);
+  Tensors pieces;
+  int64_t begin = 0;
+  for (const int64_t n : {15, 9, 1, 12}) {  // the second piece scores row 0 only
+    pieces.push_back(model_->extend_nll(tokens_.narrow(1, begin, n), targets.narrow(1, begin, n), {}, *state));
+    begin += n;
+  }
+  const Tensor nll = torch::cat(pieces, 1);
+  EXPECT_TRUE(torch::equal(nll.isnan(), targets == kIgnored));
+  EXPECT_TRUE(torch::equal(loss.nll.isnan(), targets == kIgnored));
+  expect_close(nll.nan_to_num(), loss.nll.nan_to_num());
+  EXPECT_NEAR(loss.sum.item<double>(), loss.nll.nansum().item<double>(), 1e-9);
+}
+
+TEST_P(LanguageModelTest, SelectedRowsGoOnAsTheyWere) {
+  const auto state = make_state(2);
+  const Tensor lengths = integers({kLength, 8});
+  model_->extend(tokens_, lengths, *state, Want::kLast);
+  const Tensor rows = integers({1, 1, 0});
+  const auto selected = state->select(rows);
+  expect_close(selected->next_logits, state->next_logits.index_select(0, rows), 0);
+  const Tensor more = random_tokens(3, 4, 6);
+  const Tensor actual = model_->extend(more, {}, *selected, Want::kAll);
+  for (const auto& [row, from] : {std::pair<int64_t, int64_t>{0, 1}, {1, 1}, {2, 0}}) {
+    const int64_t length = lengths[from].item<int64_t>();
+    const Tensor whole = torch::cat({tokens_[from].narrow(0, 0, length), more[row]}).unsqueeze(0);
+    expect_close(actual[row], all_logits(whole)[0].narrow(0, length, 4));
+  }
+  const Tensor untouched = model_->extend(more.narrow(0, 0, 2), {}, *state, Want::kAll);  // what was selected from is as it was
+  expect_close(untouched[0], all_logits(torch::cat({tokens_[0], more[0]}).unsqueeze(0))[0].narrow(0, kLength, 4));
+}
+
+TEST_P(LanguageModelTest, MaskedDocumentsAreWhatTheyAreAlone) {
+  const Tensor targets = random_tokens(1, kLength, 7), tokens = random_tokens(1, kLength, 8);
+  Batch batch = batch_of(tokens, targets);
+  batch.segment = torch::zeros({1, kLength}, torch::kInt32);
+  constexpr int64_t kBorder = 16;
+  batch.segment.narrow(1, kBorder, kLength - kBorder).fill_(1);
+  const Tensor packed = model_->loss(batch, {}).nll;
+  const auto alone = [&](int64_t begin, int64_t n) {
+    return model_->loss(batch_of(tokens.narrow(1, begin, n), targets.narrow(1, begin, n)), {}).nll;
+  };
+  expect_close(packed, torch::cat({alone(0, kBorder), alone(kBorder, kLength - kBorder)}, 1));
+}
+
+TEST_P(LanguageModelTest, StateBytesAreThoseOfTheState) {
+  const auto state = make_state(2);
+  model_->extend(tokens_, {}, *state, Want::kNothing);
+  EXPECT_EQ(2 * model_->state_bytes(kLength, /*element_size=*/8).total(), state->bytes());
+}
+
+// Forgets what a layer computed and computes it again in backward, as recomputation does: everything that carries a gradient must come in as an input.
+struct RecomputingRunner : LayerRunner {
+  struct Held : torch::CustomClassHolder {
+    LayerFunction f;
+    explicit Held(LayerFunction function) : f(std::move(function)) {}
+  };
+  struct Recompute : torch::autograd::Function<Recompute> {
+    static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs, const LayerFunction& f) {
+      ctx->save_for_backward(inputs.vec());
+      ctx->saved_data["f"] = c10::IValue::make_capsule(c10::make_intrusive<Held>(f));
+      return f(inputs.vec());
+    }
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& gradients) {
+      Tensors inputs, outputs;
+      for (const auto& input : ctx->get_saved_variables()) inputs.push_back(input.detach().requires_grad_(input.requires_grad()));
+      {
+        const torch::AutoGradMode on(true);
+        outputs = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["f"].toCapsule())->f(inputs);
+      }
+      torch::autograd::backward(outputs, gradients);
+      torch::autograd::variable_list result;
+      for (const auto& input : inputs) result.push_back(input.grad());
+      result.emplace_back();
+      return result;
+    }
+  };
+  int64_t calls = 0;
+  Tensors run(torch::nn::Module&, const Tensors& inputs, const LayerFunction& f) override {
+    ++calls;
+    return Recompute::apply(at::TensorList(inputs), f);
+  }
+};
+
+TEST_P(LanguageModelTest, RecomputedLayersGiveTheSameGradients) {
+  const Tensor targets = random_tokens(2, kLength, 9);
+  const auto gradients = [&](LayerRunner* runner) {
+    ForwardContext context;
+    context.runner = runner;
+    context.training = true;
+    model_->zero_grad();
+    model_->loss(batch_of(tokens_, targets), context).sum.backward();
+    std::vector<std::pair<std::string, Tensor>> named;
+    for (const auto& parameter : model_->named_parameters()) named.emplace_back(parameter.key(), parameter.value().grad().clone());
+    return named;
+  };
+  const auto expected = gradients(nullptr);
+  RecomputingRunner runner;
+  const auto actual = gradients(&runner);
+  EXPECT_GE(runner.calls, model_->n_layers());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE(expected[i].first);
+    EXPECT_GT(expected[i].second.abs().max().item<double>(), 0);
+    expect_close(actual[i].second, expected[i].second);
+  }
+}
+
+// Along one random direction of all parameters together.
+TEST_P(LanguageModelTest, TheLossHasTheGradientOfItsDifferences) {
+  const Batch batch = batch_of(random_tokens(1, 11, 10), random_tokens(1, 11, 12));
+  model_->zero_grad();
+  model_->loss(batch, {}).sum.backward();
+  const torch::NoGradGuard no_grad;
+  auto generator = seeded(13);
+  Tensors directions;
+  double expected = 0;
+  for (const auto& parameter : model_->parameters()) {
+    directions.push_back(torch::randn(parameter.sizes(), generator, torch::kFloat64));
+    expected += (directions.back() * parameter.grad()).sum().item<double>();
+  }
+  const auto loss_at = [&](double step) {
+    auto parameters = model_->parameters();
+    for (size_t i = 0; i < parameters.size(); ++i) parameters[i].add_(directions[i], step);
+    const double loss = model_->loss(batch, {}).sum.item<double>();
+    for (size_t i = 0; i < parameters.size(); ++i) parameters[i].sub_(directions[i], step);
+    return loss;
+  };
+  constexpr double kStep = 1e-6;
+  EXPECT_NEAR((loss_at(kStep) - loss_at(-kStep)) / (2 * kStep), expected, 1e-5 * (1 + std::abs(expected)));
+}
+
+TEST_P(LanguageModelTest, SixteenBitsAreCloseToSixtyFour) {
+  const auto model = make_tiny_model(GetParam().yaml, torch::kBFloat16);
+  const Batch batch = batch_of(tokens_, random_tokens(2, kLength, 14));
+  const Tensor expected = model_->loss(batch, {}).nll;
+  const Loss loss = model->loss(batch, {});
+  EXPECT_EQ(loss.nll.scalar_type(), torch::kFloat32);
+  expect_close(loss.nll, expected, 0.2);
+  loss.sum.backward();
+  for (const auto& parameter : model->named_parameters()) {
+    EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
+  }
+  StateShape shape;
+  shape.batch = 2;
+  shape.dtype = torch::kBFloat16;
+  const auto state = model->make_state(shape);
+  Tensors pieces;
+  int64_t begin = 0;
+  for (const int64_t n : {20, 1, 16}) {
+    pieces.push_back(model->extend_nll(tokens_.narrow(1, begin, n), batch.targets.narrow(1, begin, n), {}, *state));
+    begin += n;
+  }
+  expect_close(torch::cat(pieces, 1), expected, 0.2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, LanguageModelTest, testing::ValuesIn(tiny_models()),
+                         [](const auto& model) { return model.param.name; });
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,58 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/build_model.h"
+#include "core/config_node.h"
+#include "tests/nn/helpers.h"
+
+// A small model of every kind, with sizes that divide nothing evenly.
+
+namespace tandem {
+
+struct TinyModel {
+  std::string name;
+  std::string yaml;  // of the model section
+};
+
+inline const std::vector<TinyModel>& tiny_models() {
+  static const std::vector<TinyModel> models = {
+      {"YocoGatedRetention",
+       "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, "
+       "self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 3, head_dim: 10, chunk: 7}]}, "
+       "cross_decoder: {n_layers: 2, n_heads: 6, n_kv_heads: 2, head_dim: 6}}"},
+      {"YocoSlidingWindow",
+       "{family: yoco, vocab_size: 53, tie_embeddings: true, d_model: 22, ffn_dim: 29, "
+       "self_decoder: {n_layers: 2, mixers: [{name: sliding_window, n_heads: 4, n_kv_heads: 2, head_dim: 6, window: 5}]}, "
+       "cross_decoder: {n_layers: 1, n_heads: 3, head_dim: 8}}"},
+      {"YocoMixed",
+       "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, norm_eps: 1e-3, rope: {base: 500}, "
+       "self_decoder: {n_layers: 3, rope: {base: none}, mixers: [{name: gated_retention, n_heads: 2, head_dim: 6, chunk: 4}, "
+       "{name: sliding_window, n_heads: 2, head_dim: 10, window: 3}]}, "
+       "cross_decoder: {n_layers: 1, n_heads: 4, n_kv_heads: 1, head_dim: 6, rope: {pairs: halves}}}"},
+      {"Transformer",
+       "{family: transformer, vocab_size: 53, d_model: 22, ffn_dim: 29, n_layers: 3, n_heads: 4, n_kv_heads: 2, head_dim: 6}"},
+  };
+  return models;
+}
+
+/// The model section `yaml` as a Choice.
+inline Choice model_choice(const std::string& yaml) {
+  struct Section {
+    Choice model = model_factory().choice();
+    void fields(ConfigReader& reader) { reader.choice("model", model); }
+    void fields(Checker& checker) { checker.choice("model", model); }
+  } section;
+  read_config(parse_yaml("model: " + yaml + "\n", "test"), section);
+  return section.model;
+}
+
+inline std::shared_ptr<LanguageModel> make_tiny_model(const std::string& yaml, torch::Dtype dtype = torch::kFloat64) {
+  auto model = model_factory().build(model_choice(yaml));
+  materialise_random(*model, /*seed=*/11, dtype);
+  return model;
+}
+
+}  // namespace tandem
