@@ -1,0 +1,165 @@
+"""Draws what runs and evaluations left behind: loss.png, loss_by_position.png and inference.png.
+
+    .venv/bin/python scripts/plot.py --nll nll.jsonl --bench bench.jsonl --out FOLDER RUN ...
+
+Curves come from RUN/metrics.jsonl, loss by position and the unigram line from `tandem eval nll --out`, the last picture from
+`tandem bench inference --out`. A picture whose file is not given is left out.
+"""
+
+import argparse
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+
+# Okabe and Ito's colours: told apart with any kind of colour vision.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"]
+INK = "#333333"
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def new_figure(n_axes=1, width=7.2):
+    plt.rcParams.update({
+        "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#999999",
+        "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlelocation": "left",
+        "axes.titlesize": 11, "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "legend.frameon": False,
+    })
+    figure, axes = plt.subplots(1, n_axes, figsize=(width, 4.2), constrained_layout=True)
+    return figure, axes
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def smoothed(values, width):
+    """Mean over a window of `width` values that ends at each value."""
+    means, total = [], 0.0
+    for i, value in enumerate(values):
+        total += value - (values[i - width] if i >= width else 0.0)
+        means.append(total / min(i + 1, width))
+    return means
+
+
+def median_of(value):
+    return value["median"] if isinstance(value, dict) else value
+
+
+def bytes_text(n):
+    for unit in ["B", "KiB", "MiB", "GiB"]:
+        if n < 1024 or unit == "GiB":
+            return f"{n:g} {unit}"
+        n /= 1024
+
+
+def readable_log_axis(axis, values, unit):
+    """A logarithmic y axis with labels at 1, 2, 5, 10, ... or, for bytes, at powers of two."""
+    if unit == "bytes":
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda n, _: bytes_text(n)))
+    else:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylim(min(values) / 1.5, max(values) * 1.5)
+
+
+def name_of(run):
+    return pathlib.Path(run).name
+
+
+def plot_loss(runs, unigram, path):
+    figure, axes = new_figure()
+    seen = []
+    for colour, run in zip(COLOURS, runs):
+        lines = read_lines(pathlib.Path(run) / "metrics.jsonl")
+        train = [line for line in lines if "loss" in line]
+        valid = [line for line in lines if "validation_loss" in line]
+        tokens_at = {line["step"]: line["tokens"] / 1e6 for line in train}
+        losses = smoothed([line["loss"] for line in train], max(1, len(train) // 50))
+        axes.plot([line["tokens"] / 1e6 for line in train], losses, color=colour, linewidth=1.2, alpha=0.45)
+        seen += losses[len(losses) // 20:] + [line["validation_loss"] for line in valid]
+        label = name_of(run)
+        if valid:
+            label += f"  {valid[-1]['validation_loss']:.3f} held out"
+        axes.plot([tokens_at[line["step"]] for line in valid], [line["validation_loss"] for line in valid], color=colour,
+                  linewidth=1.8, marker="o", markersize=4, label=label)
+    if unigram:
+        axes.axhline(unigram["nll"], color="#999999", linewidth=1.2, linestyle="--", label=f"unigram  {unigram['nll']:.3f} held out")
+    span = max(seen) - min(seen)
+    axes.set_ylim(min(seen) - 0.05 * span, max(seen) + 0.05 * span)  # the first steps would flatten the rest
+    axes.set_title("Loss: training (faint, smoothed) and held out")
+    axes.set_xlabel("training tokens (millions)")
+    axes.set_ylabel("nats per token")
+    axes.legend()
+    save(figure, path)
+
+
+def plot_by_position(records, path):
+    figure, axes = new_figure()
+    for colour, record in zip(COLOURS, [r for r in records if r["model"] != "unigram"]):
+        buckets = record["nll_by_position"]
+        middles = [(bucket["begin"] + bucket["end"]) / 2 for bucket in buckets]
+        axes.plot(middles, [bucket["nll"] for bucket in buckets], color=colour, linewidth=1.8, marker="o", markersize=4,
+                  label=name_of(record["model"]))
+    axes.set_title("Held-out loss by position in the context")
+    axes.set_xlabel("position (tokens)")
+    axes.set_ylabel("nats per token")
+    axes.legend()
+    save(figure, path)
+
+
+def plot_inference(records, path):
+    figure, axes = new_figure(n_axes=3, width=12)
+    panels = [("prefill_ms", "Prefill, early exit where there is one", "milliseconds"),
+              ("decode_ms_per_token", "Decoding after the prompt", "milliseconds per token"),
+              ("state_bytes", "State at the end of the prompt", "bytes")]
+    records = [record for record in records if record["batch"] == records[0]["batch"]]
+    models = list(dict.fromkeys(record["model"] for record in records))
+    for axis, (key, title, unit) in zip(axes, panels):
+        for colour, model in zip(COLOURS, models):
+            rows = [record for record in records if record["model"] == model]
+            axis.plot([row["prompt_length"] for row in rows], [median_of(row[key]) for row in rows], color=colour, linewidth=1.8, marker="o",
+                      markersize=4, label=name_of(model))
+        axis.set_xscale("log", base=2)
+        readable_log_axis(axis, [median_of(record[key]) for record in records], unit)
+        lengths = sorted({record["prompt_length"] for record in records})
+        axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axis.minorticks_off()
+        axis.set_title(title)
+        axis.set_xlabel("prompt (tokens)")
+        axis.set_ylabel(unit if unit != "bytes" else "")
+    axes[0].legend()
+    save(figure, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*")
+    parser.add_argument("--nll", help="records of tandem eval nll")
+    parser.add_argument("--bench", help="records of tandem bench inference")
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    records = read_lines(arguments.nll) if arguments.nll else []
+    unigram = next((record for record in records if record["model"] == "unigram"), None)
+    if arguments.runs:
+        plot_loss(arguments.runs, unigram, arguments.out / "loss.png")
+    if records:
+        plot_by_position(records, arguments.out / "loss_by_position.png")
+    if arguments.bench:
+        plot_inference(read_lines(arguments.bench), arguments.out / "inference.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# From a clean clone to trained, compared and sampled language models on two CPU cores (a GPU is used when there is one).
+#   scripts/quickstart.sh               trains on the King James Bible (Debian package bible-kjv)
+#   TEXT=FOLDER_OR_FILE ...             trains on your own text: plain text, or .jsonl with the text under "text"
+#   STEPS=100 OUT=FOLDER ...            fewer steps for each model; another folder for everything it makes
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+scripts/setup.sh
+say "Build"
+build release --target tandem
+tandem="$ROOT/build/release/tandem"
+out=${OUT:-runs/quickstart}
+begin=$SECONDS
+mkdir -p "$out"
+
+if [ -n "${TEXT:-}" ]; then
+  text=$TEXT
+  split=file
+else
+  # A chapter is a document: blank lines between chapters, verse numbers taken off.
+  text="$out/bible.txt"
+  split=blank-line
+  if [ ! -s "$text" ]; then
+    bible -f gen1:1-rev22:21 |
+      awk '{ chapter = $1; sub(/:.*/, "", chapter); sub(/^[^ ]+ /, ""); if (NR > 1 && chapter != last) print ""; last = chapter; print }' \
+        >"$text.partial"
+    mv "$text.partial" "$text"
+  fi
+fi
+
+say "Tokenizer: 4,096 pieces learnt from $text"
+if [ ! -s "$out/data/tokenizer.model" ]; then
+  mkdir -p "$out/data"
+  "$tandem" data train-tokenizer --input "$text" --vocab-size 4096 --output "$out/data/tokenizer.model"
+fi
+say "Tokens: 5 % of the documents are held out"
+if [ ! -s "$out/data/valid.idx" ]; then
+  "$tandem" data tokenize --tokenizer "$out/data/tokenizer.model" --input "$text" --split "$split" --output "$out/data/train" \
+    --validation-fraction 0.05 --validation-output "$out/data/valid"
+fi
+
+models=(yoco yoco_swa transformer)
+runs=()
+shorter=()
+if [ -n "${STEPS:-}" ]; then shorter=("training.steps=$STEPS" "lr_schedule.warmup_steps=$((STEPS / 10))"); fi
+for model in "${models[@]}"; do
+  say "Train configs/quickstart/$model.yaml"
+  "$tandem" train "configs/quickstart/$model.yaml" --out "$out/$model" "data.tokenizer=$out/data/tokenizer.model" \
+    "data.train=[{path: $out/data/train}]" "data.validation=[{path: $out/data/valid}]" "${shorter[@]}"
+  runs+=("$out/$model")
+done
+
+say "Held-out loss (nats per token), beside a unigram model's"
+rm -f "$out/nll.jsonl"
+"$tandem" eval nll "${runs[@]}" --data "$out/data/valid" --unigram "$out/data/train" --out "$out/nll.jsonl"
+
+for run in "${runs[@]}"; do
+  say "$run continues a text"
+  "$tandem" generate "$run" --prompt "And it came to pass in those days, that" --max-new-tokens 60 --temperature 0.8 --top-p 0.95 --seed 1
+  echo
+done
+
+say "Prefill and decoding"
+rm -f "$out/bench.jsonl"
+"$tandem" bench inference "${runs[@]}" --prompt-lengths 256,1024,4096 --batch 1 --decode 32 --repeats 3 --out "$out/bench.jsonl"
+
+say "Plots"
+.venv/bin/python scripts/plot.py --nll "$out/nll.jsonl" --bench "$out/bench.jsonl" --out "$out" "${runs[@]}"
+
+say "Done in $(((SECONDS - begin) / 60)) min $(((SECONDS - begin) % 60)) s after set-up and build"
+echo "models      $out/{$(IFS=,; echo "${models[*]}")}"
+echo "data        $out/data"
+echo "results     $out/nll.jsonl, $out/bench.jsonl"
+echo "plots       $out/loss.png, $out/loss_by_position.png, $out/inference.png"
