@@ -57,8 +57,8 @@ class Chunks {
         throw bad_file(file_.path(), std::string("damaged zstd data: ") + ZSTD_getErrorName(left));
       }
       inside_frame_ = left != 0;
-      output_waits_ =
-          out.pos == out.size;  // a full buffer may mean that more is ready without new input
+      // Within a frame a full buffer may mean that more is ready without new input.
+      output_waits_ = inside_frame_ && out.pos == out.size;
     }
     return {unpacked_.data(), out.pos};
   }

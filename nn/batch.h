@@ -13,7 +13,6 @@ struct Batch {
   Tensor samples;           // [B] int64, global sample numbers: the counter of every random stream
   Tensor weights;           // [B, T] float32 weight of each target; undefined = 1
   double total_weight = 0;  // of the scored targets of this batch, known on the host before the forward pass
-  int64_t tokens_count() const { return tokens.numel(); }
 };
 
 /// Rows of equal length (core/packing pads them) to `device`.

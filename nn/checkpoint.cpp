@@ -295,12 +295,31 @@ void Checkpoint::verify() const {
   }
 }
 
-std::string Checkpoint::config_yaml() const { return read_text(join_path(folder_, kConfig)); }
+/// The text of one file, when its CRC32C is the manifest's.
+std::string Checkpoint::read_checked(const std::string& name) const {
+  const std::string path = join_path(folder_, name);
+  std::string text = read_text(path);
+  const std::string found = hex(crc32c(bytes_of(text))),
+                    recorded = get_string(manifest_.at("files").at(name), "crc32c");
+  if (found != recorded) throw wrong_sum(path, "", found, recorded);
+  return text;
+}
 
-ordered_json Checkpoint::state() const { return read_json(join_path(folder_, kState)); }
+std::string Checkpoint::config_yaml() const { return read_checked(kConfig); }
+
+ordered_json Checkpoint::state() const {
+  const std::string text = read_checked(kState);
+  try {
+    return parse_json(text);
+  } catch (const std::runtime_error& error) {
+    throw bad_file(join_path(folder_, kState), error.what());
+  }
+}
 
 std::string Checkpoint::tokenizer() const {
-  return manifest_.at("files").contains(kTokenizer) ? join_path(folder_, kTokenizer) : "bytes";
+  if (!manifest_.at("files").contains(kTokenizer)) return "bytes";
+  read_checked(kTokenizer);
+  return join_path(folder_, kTokenizer);
 }
 
 void Checkpoint::load_weights(torch::nn::Module& module) const {
@@ -414,7 +433,10 @@ std::string find_checkpoint(const std::string& path) {
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     const std::string folder = checkpoint_folder(path, *step);
     try {
-      Checkpoint(folder).verify();
+      const Checkpoint checkpoint(folder);
+      if (checkpoint.step() != *step)
+        throw bad_file(folder, "holds step " + std::to_string(checkpoint.step()));
+      checkpoint.verify();
       return folder;
     } catch (const UserError& error) {
       log_warning(error.what());

@@ -47,9 +47,10 @@ class Checkpoint {
   void verify() const;
   int64_t step() const { return step_; }
   const std::string& folder() const { return folder_; }
+  /// These three check the CRC32C of the file they read; they throw bad_file naming it.
   std::string config_yaml() const;
   nlohmann::ordered_json state() const;
-  /// Path of tokenizer.model, or "bytes".
+  /// Path of tokenizer.model, or "bytes" where there is none.
   std::string tokenizer() const;
   /// Copies weights into `module`'s parameters (which have storage), casting. Names and shapes must match exactly; throws bad_file with the first
   /// missing, unknown or misshapen name. Every tensor's CRC32C is checked as it is read.
@@ -62,12 +63,13 @@ class Checkpoint {
   bool has_optimizer() const;
 
  private:
+  std::string read_checked(const std::string& name) const;
   std::string folder_;
   nlohmann::ordered_json manifest_;
   int64_t step_ = 0;
 };
 
-/// PATH is a checkpoint folder, or a run folder (then its newest checkpoint that verifies; damaged ones are named in a warning). Throws bad_file when there is none.
+/// PATH is a checkpoint folder, or a run folder (then its newest checkpoint that verifies and is of the step its name says; others are named in a warning). Throws bad_file when there is none.
 std::string find_checkpoint(const std::string& path);
 
 /// Steps of the complete checkpoints of a run folder, ascending; folder names are step-%08d.

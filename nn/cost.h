@@ -18,7 +18,7 @@ struct Flops {
   }
 };
 
-/// Bytes of state of one row, by part.
+/// Bytes of state of one row, by part, without the spare room of its buffers.
 struct StateBytes {
   std::vector<std::pair<std::string, int64_t>> parts;
   int64_t total() const {

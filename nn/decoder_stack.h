@@ -15,7 +15,8 @@ enum class Want { kNothing, kLast, kAll };
 class DecoderStack : public Module {
  public:
   /// Output after the final norm: [B, T, D] for kAll, [B, 1, D] for kLast, undefined for kNothing. Without `state`: training. With it: continues
-  /// each row by context.lengths tokens and adds them to state->lengths. Work that only unwanted outputs need is not done.
+  /// each row by context.lengths tokens and adds them to state->lengths. A stack may leave out work that only
+  /// unwanted outputs need: YocoStack leaves out its cross-decoder.
   virtual Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) = 0;
   virtual std::unique_ptr<StackState> make_state(const StateShape& shape) const = 0;
   virtual int64_t d_model() const = 0;

@@ -2,8 +2,7 @@
 #include <optional>
 
 #include "nn/kv_cache.h"
-#include "nn/linear.h"
-#include "nn/token_mixer.h"
+#include "nn/self_attention.h"
 
 namespace tandem {
 
@@ -21,18 +20,13 @@ struct FullAttentionConfig {
 };
 
 /// Causal softmax attention over everything before. Parameters: q_proj, k_proj, v_proj, o_proj. State: a KvCache ("keys", "values").
-class FullAttention : public TokenMixer {
+class FullAttention : public SelfAttention {
  public:
   FullAttention(const FullAttentionConfig& config, const MixerSpec& spec);
   Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
   std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
   double forward_flops(Phase phase, int64_t length, int64_t batch) const override;
   int64_t state_bytes(int64_t length, int64_t element_size) const override;
-
- private:
-  FullAttentionConfig config_;
-  MixerSpec spec_;
-  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr};
 };
 
 }  // namespace tandem

@@ -82,15 +82,17 @@ std::unique_ptr<MixerState> GatedRetention::make_state(const StateShape& shape) 
 }
 
 // Per token 2 D (5 H K + H) for the projections. Retention of a token takes 4 H (C K + K^2) in
-// chunks of C tokens (whole squares of scores are computed: q k^T and its product with v, then q S
-// and k^T v), and 4 H K^2 in the recurrence of decoding.
+// chunks of C tokens, all equally long and no longer than asked for (whole squares of scores are
+// computed: q k^T and its product with v, then q S and k^T v), and 4 H K^2 in the recurrence of
+// decoding.
 double GatedRetention::forward_flops(Phase phase, int64_t length, int64_t batch) const {
   const bool decode = phase == Phase::kDecode;
   const double n_tokens = static_cast<double>(decode ? 1 : length),
                n_heads = static_cast<double>(config_.n_heads);
   const double head_dim = static_cast<double>(config_.head_dim),
                d_model = static_cast<double>(spec_.d_model);
-  const double chunk = decode ? 0 : static_cast<double>(std::min(config_.chunk, length));
+  const int64_t n_chunks = (length + config_.chunk - 1) / config_.chunk;
+  const double chunk = decode ? 0 : std::ceil(n_tokens / static_cast<double>(n_chunks));
   const double projections = 2 * d_model * n_heads * (5 * head_dim + 1);
   return static_cast<double>(batch) * n_tokens *
          (projections + 4 * n_heads * head_dim * (chunk + head_dim));

@@ -158,7 +158,10 @@ struct Chunks : torch::autograd::Function<Chunks> {
     auto d_k = v.matmul(transposed(g)).mul_(to_end);
     auto d_v = k.matmul(g).mul_(to_end);
     auto d_scores = d_o.matmul(transposed(v));
-    const auto d_c = decay_gradient(row_dot(q, d_q), row_dot(k, d_k), d_scores * scores);
+    // The parts of dc nearly cancel: they are formed in the states' type.
+    const auto wide = states.scalar_type();
+    const auto d_c = decay_gradient(row_dot(q.to(wide), d_q), row_dot(k.to(wide), d_k),
+                                    d_scores.to(wide) * scores);
     d_c.select(-1, -1).add_((incoming * d_outgoing).sum({-2, -1}) * carried.select(-1, -1));
 
     d_scores.mul_(pairs);

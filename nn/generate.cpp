@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "nn/token_mixer.h"
+
 namespace tandem {
 namespace {
 
@@ -128,9 +130,11 @@ void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts
       length[b] = end - begin;
       for (int64_t t = begin; t < end; ++t) to[b][t - begin] = prompt[static_cast<size_t>(t)];
     }
-    tokens = tokens.narrow(1, 0, lengths.max().item<int64_t>());  // the first piece is shorter
-    model.extend(tokens.to(device), lengths.to(device), state,
-                 left == 0 ? Want::kLast : Want::kNothing);
+    const auto width = lengths.max().item<int64_t>();  // the first piece is shorter
+    tokens = tokens.narrow(1, 0, width);
+    // Known here without asking the device: rows without padding need no mask.
+    lengths = rows_are_full(lengths, width) ? Tensor() : lengths.to(device);
+    model.extend(tokens.to(device), lengths, state, left == 0 ? Want::kLast : Want::kNothing);
   }
 }
 

@@ -32,7 +32,7 @@ class LanguageModel : public Module {
   virtual Tensor extend_nll(const Tensor& tokens, const Tensor& targets, const Tensor& lengths, ModelState& state) = 0;
   /// Tokens that generate_block adds per call.
   virtual int64_t tokens_per_call() const { return 1; }
-  /// Samples state.next_logits and extends by what was drawn: [B, tokens_per_call()] int64. No host synchronisation, so it can be captured.
+  /// Samples state.next_logits and extends by what was drawn: [B, tokens_per_call()] int64. No host synchronisation.
   virtual Tensor generate_block(ModelState& state, DeviceSampler& sampler);
 
   virtual Packing packing() const = 0;

@@ -14,14 +14,17 @@ struct LayerStackState : StackState {
     selected->states = states.select(rows);
     return selected;
   }
-  std::vector<std::pair<std::string, Tensor>> tensors() const override { return states.tensors(""); }
+  std::vector<std::pair<std::string, Tensor>> tensors() const override {
+    return states.tensors("");
+  }
 };
 
 std::vector<std::shared_ptr<TokenMixer>> attention_of_each_layer(const LayerStackConfig& config) {
   const FullAttentionConfig attention{config.n_heads, config.n_kv_heads, config.head_dim};
   const MixerSpec spec{config.d_model, config.norm_eps, config.rope};
   std::vector<std::shared_ptr<TokenMixer>> mixers;
-  for (int64_t i = 0; i < config.n_layers; ++i) mixers.push_back(std::make_shared<FullAttention>(attention, spec));
+  for (int64_t i = 0; i < config.n_layers; ++i)
+    mixers.push_back(std::make_shared<FullAttention>(attention, spec));
   return mixers;
 }
 
@@ -43,10 +46,12 @@ std::vector<std::pair<std::string, Tensor>> LayerStates::tensors(const std::stri
   return named;
 }
 
-DecoderLayers::DecoderLayers(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model, int64_t ffn_dim, double norm_eps)
+DecoderLayers::DecoderLayers(const std::vector<std::shared_ptr<TokenMixer>>& mixers,
+                             int64_t d_model, int64_t ffn_dim, double norm_eps)
     : d_model_(d_model), ffn_dim_(ffn_dim) {
   for (size_t i = 0; i < mixers.size(); ++i) {
-    layers_.push_back(register_module(std::to_string(i), std::make_shared<DecoderLayer>(mixers[i], d_model, ffn_dim, norm_eps)));
+    layers_.push_back(register_module(
+        std::to_string(i), std::make_shared<DecoderLayer>(mixers[i], d_model, ffn_dim, norm_eps)));
   }
 }
 
@@ -67,7 +72,8 @@ double DecoderLayers::forward_flops(Phase phase, int64_t length, int64_t batch) 
   const double n_tokens = static_cast<double>(tokens_of(phase, length)) * batch;
   double flops = 0;
   for (const auto& layer : layers_) {
-    flops += layer->mixer().forward_flops(phase, length, batch) + swiglu_flops(d_model_, ffn_dim_, n_tokens);
+    flops += layer->mixer().forward_flops(phase, length, batch) +
+             swiglu_flops(d_model_, ffn_dim_, n_tokens);
   }
   return flops;
 }
@@ -80,26 +86,32 @@ int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
 
 LayerStack::LayerStack(const LayerStackConfig& config)
     : d_model_(config.d_model),
-      layers_(register_module("layers", std::make_shared<DecoderLayers>(attention_of_each_layer(config), config.d_model, config.ffn_dim,
-                                                                        config.norm_eps))),
+      layers_(register_module(
+          "layers", std::make_shared<DecoderLayers>(attention_of_each_layer(config), config.d_model,
+                                                    config.ffn_dim, config.norm_eps))),
       final_norm_(register_module("final_norm", RmsNorm(config.d_model, config.norm_eps))) {}
 
-Tensor LayerStack::forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) {
+Tensor LayerStack::forward(const Tensor& x, const ForwardContext& context, StackState* state,
+                           Want want) {
   auto* own = dynamic_cast<LayerStackState*>(state);
   TORCH_CHECK(!state || own, "LayerStack was given the state of another stack");
   const Tensor h = layers_->forward(x, context, own ? &own->states : nullptr);  // [B, T, D]
   if (state) state->lengths = lengths_after(state->lengths, context, x.size(1));
   switch (want) {
-    case Want::kNothing: return {};
-    case Want::kLast: return final_norm_->forward(last_of_each_row(h, context));  // [B, 1, D]
-    case Want::kAll: break;
+    case Want::kNothing:
+      return {};
+    case Want::kLast:
+      return final_norm_->forward(last_of_each_row(h, context));  // [B, 1, D]
+    case Want::kAll:
+      break;
   }
   return final_norm_->forward(h);
 }
 
 std::unique_ptr<StackState> LayerStack::make_state(const StateShape& shape) const {
   auto state = std::make_unique<LayerStackState>();
-  state->lengths = torch::zeros({shape.batch}, torch::TensorOptions().dtype(torch::kInt64).device(shape.device));
+  state->lengths =
+      torch::zeros({shape.batch}, torch::TensorOptions().dtype(torch::kInt64).device(shape.device));
   state->states = layers_->make_states(shape);
   return state;
 }

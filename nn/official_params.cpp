@@ -29,7 +29,9 @@ double OfficialParams::positive(const char* key) {
 }
 
 void OfficialParams::require(bool holds, const char* key, const std::string& expected) const {
-  if (!holds) throw std::runtime_error(std::string(key) + " = " + json_.at(key).dump() + ", expected " + expected);
+  if (!holds)
+    throw std::runtime_error(std::string(key) + " = " + json_.at(key).dump() + ", expected " +
+                             expected);
 }
 
 std::vector<std::string> OfficialParams::not_asked_for() const {
@@ -42,10 +44,12 @@ std::vector<std::string> OfficialParams::not_asked_for() const {
 
 std::string renamed(const std::string& ours, std::span<const Renaming> table) {
   size_t begin = 0;
-  if (const size_t layers = ours.find("layers."); layers != std::string::npos) begin = ours.find('.', layers + 7) + 1;
+  if (const size_t layers = ours.find("layers."); layers != std::string::npos)
+    begin = ours.find('.', layers + 7) + 1;
   const size_t end = ours.rfind('.');
   for (const auto& renaming : table) {
-    if (ours.compare(begin, end - begin, renaming.ours) == 0) return ours.substr(0, begin) + renaming.theirs + ours.substr(end);
+    if (ours.compare(begin, end - begin, renaming.ours) == 0)
+      return ours.substr(0, begin) + renaming.theirs + ours.substr(end);
   }
   return ours;
 }

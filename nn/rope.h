@@ -20,7 +20,7 @@ struct RopeConfig {
   }
 };
 
-/// Cosines and sines of a call's positions, made once per stack and pass and shared by its layers.
+/// Cosines and sines of a call's positions. Mixers and SharedKvMaker make their own; the cross-decoder's layers share one.
 struct RopeTable {
   Tensor cos, sin;  // [B, T, 1, K/2] in float32 (float64 for float64 activations); undefined when rotary is off
 };

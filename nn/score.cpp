@@ -12,7 +12,7 @@ namespace {
 Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk) {
   if (chunk == 0) return model.loss(batch, ForwardContext{}).nll.to(torch::kCPU);
   const int64_t n_tokens = batch.tokens.size(1);
-  Tensor lengths = torch::full({batch.tokens.size(0)}, n_tokens, batch.tokens.options());
+  Tensor lengths;  // undefined: rows without padding
   if (batch.segment.defined()) lengths = batch.segment.ge(0).sum(1);  // padding stands at the end
   const auto state = inference_state(model, batch.tokens.size(0), n_tokens);
   Tensors pieces;
@@ -20,7 +20,7 @@ Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk) {
     const int64_t n = std::min(chunk, n_tokens - begin);
     const Tensor nll =
         model.extend_nll(batch.tokens.narrow(1, begin, n), batch.targets.narrow(1, begin, n),
-                         (lengths - begin).clamp(0, n), *state);
+                         lengths.defined() ? (lengths - begin).clamp(0, n) : lengths, *state);
     pieces.push_back(nll.to(torch::kCPU));
   }
   return torch::cat(pieces, 1);

@@ -14,7 +14,9 @@ struct Visible {
 };
 
 /// The last W tokens of each row, in a buffer with some room behind: a decode step writes one
-/// token, and the window moves to the front only when the room is used up.
+/// token, and the window moves to the front only when the room is used up. Rows of different
+/// lengths end at the same place, so only a call that gives them different numbers of tokens has to
+/// move them.
 struct SlidingWindowState : MixerState {
   SlidingWindowState(const StateShape& shape, int64_t window_length, int64_t n_kv_heads,
                      int64_t head_dim)
@@ -41,28 +43,25 @@ struct SlidingWindowState : MixerState {
     const int64_t n_tokens = k.size(1);
     TORCH_CHECK(k.size(0) == keys.size(0), "sliding_window: ", k.size(0), " rows, the state has ",
                 keys.size(0));
-    const bool ragged = held_by_row.defined() || !rows_are_full(lengths, n_tokens);
-    const bool fits = !ragged && end + n_tokens <= keys.size(1);
-    Visible visible{.mask = {.window = window}};
-    if (!ragged) {
-      visible.keys = push(keys, k, fits).slice(1, window - held);  // without the zeros in front
-      visible.values = push(values, v, fits).slice(1, window - held);
+    const bool full = rows_are_full(lengths, n_tokens);
+    const bool fits = full && end + n_tokens <= keys.size(1);
+    if (!full && !held_by_row.defined()) held_by_row = torch::full_like(lengths, held);
+    Visible visible{.keys = full ? push(keys, k, fits) : push(keys, k, lengths),
+                    .values = full ? push(values, v, fits) : push(values, v, lengths),
+                    .mask = {.window = window}};
+    if (!held_by_row.defined()) {  // without the zeros in front
+      visible.keys = visible.keys.slice(1, window - held);
+      visible.values = visible.values.slice(1, window - held);
       held = std::min(held + n_tokens, window);
     } else {
-      const auto added =
-          lengths.defined()
-              ? lengths
-              : torch::full({k.size(0)}, n_tokens, torch::dtype(torch::kInt64).device(k.device()));
-      if (!held_by_row.defined()) held_by_row = torch::full_like(added, held);
-      visible.keys = push(keys, k, added);
-      visible.values = push(values, v, added);
-      const auto empty =
-          torch::arange(window + n_tokens, added.options()) < (window - held_by_row).unsqueeze(1);
+      const auto empty = torch::arange(window + n_tokens, held_by_row.options()) <
+                         (window - held_by_row).unsqueeze(1);
       // The zeros in front are a document that no query is in.
       visible.mask.key_segment = empty.to(torch::kInt32);  // [B, W + T]
       visible.mask.query_segment =
           torch::zeros({k.size(0), n_tokens}, visible.mask.key_segment.options());
-      held_by_row = (held_by_row + added).clamp_max(window);
+      const auto after = full ? held_by_row + n_tokens : held_by_row + lengths;
+      held_by_row = after.clamp_max(window);
     }
     end = fits ? end + n_tokens : window;
     return visible;
@@ -103,61 +102,34 @@ struct SlidingWindowState : MixerState {
 
 SlidingWindowAttention::SlidingWindowAttention(const SlidingWindowConfig& config,
                                                const MixerSpec& spec)
-    : config_(config), spec_(spec) {
-  const int64_t d_model = spec.d_model, q_dim = config.n_heads * config.head_dim;
-  const int64_t kv_dim = config.n_kv_heads.value_or(config.n_heads) * config.head_dim;
-  q_proj_ = register_module("q_proj",
-                            Linear(d_model, q_dim, init_kaiming_uniform(d_model), Split::kRows));
-  k_proj_ = register_module("k_proj",
-                            Linear(d_model, kv_dim, init_kaiming_uniform(d_model), Split::kRows));
-  v_proj_ = register_module("v_proj",
-                            Linear(d_model, kv_dim, init_kaiming_uniform(d_model), Split::kRows));
-  o_proj_ = register_module("o_proj",
-                            Linear(q_dim, d_model, init_kaiming_uniform(q_dim), Split::kColumns));
-}
+    : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim},
+                    spec),
+      window_(config.window) {}
 
 Tensor SlidingWindowAttention::forward(const Tensor& x, const ForwardContext& context,
                                        MixerState* state) {
-  TORCH_CHECK(x.dim() == 3 && x.size(2) == spec_.d_model, "sliding_window: x ", x.sizes(),
-              ", expected [B, T, ", spec_.d_model, "]");
-  const int64_t head_dim = config_.head_dim;
-  const auto rope = make_rope_table(spec_.rope, head_dim, context.positions, x.scalar_type());
-  const auto heads = [&](const Linear& proj) {
-    return proj->forward(x).unflatten(-1, {-1, head_dim});
-  };
-  const auto q = apply_rope(heads(q_proj_), rope, spec_.rope);  // [B, T, H, K]
-  const auto k = apply_rope(heads(k_proj_), rope, spec_.rope);  // [B, T, G, K]
-  const auto v = heads(v_proj_);
+  const auto [q, k, v] = heads(x, context);
   Visible visible{
-      k,
-      v,
-      {.window = config_.window, .query_segment = context.segment, .key_segment = context.segment}};
+      k, v, {.window = window_, .query_segment = context.segment, .key_segment = context.segment}};
   if (state) visible = dynamic_cast<SlidingWindowState&>(*state).append(k, v, context.lengths);
-  return o_proj_->forward(attend(q, visible.keys, visible.values, visible.mask).flatten(2));
+  return output(attend(q, visible.keys, visible.values, visible.mask));
 }
 
 std::unique_ptr<MixerState> SlidingWindowAttention::make_state(const StateShape& shape) const {
-  return std::make_unique<SlidingWindowState>(
-      shape, config_.window, config_.n_kv_heads.value_or(config_.n_heads), config_.head_dim);
+  return std::make_unique<SlidingWindowState>(shape, window_, shape_.n_kv_heads, shape_.head_dim);
 }
 
-// Per token 2 D (2 H + 2 G) K for the projections; per query and key that meet 4 H K. The query at
-// i meets min(i + 1, W) keys.
+// The query at i meets min(i + 1, W) keys.
 double SlidingWindowAttention::forward_flops(Phase phase, int64_t length, int64_t batch) const {
-  const double n = static_cast<double>(length),
-               q_dim = static_cast<double>(config_.n_heads * config_.head_dim);
-  const double kv_dim =
-      static_cast<double>(config_.n_kv_heads.value_or(config_.n_heads) * config_.head_dim);
-  const double projections = 4.0 * static_cast<double>(spec_.d_model) * (q_dim + kv_dim);
+  const double n = static_cast<double>(length);
   const bool decode = phase == Phase::kDecode;
-  const double w = static_cast<double>(std::min(decode ? length + 1 : length, config_.window));
+  const double w = static_cast<double>(std::min(decode ? length + 1 : length, window_));
   const double pairs = decode ? w : w * (w + 1) / 2 + (n - w) * w;
-  return static_cast<double>(batch) * ((decode ? 1 : n) * projections + 4 * q_dim * pairs);
+  return static_cast<double>(batch) * flops_of(decode ? 1 : n, pairs);
 }
 
 int64_t SlidingWindowAttention::state_bytes(int64_t, int64_t element_size) const {
-  return 2 * config_.window * config_.n_kv_heads.value_or(config_.n_heads) * config_.head_dim *
-         element_size;
+  return bytes_of(window_, element_size);
 }
 
 }  // namespace tandem

@@ -1,8 +1,7 @@
 #pragma once
 #include <optional>
 
-#include "nn/linear.h"
-#include "nn/token_mixer.h"
+#include "nn/self_attention.h"
 
 namespace tandem {
 
@@ -23,7 +22,7 @@ struct SlidingWindowConfig {
 
 /// Softmax attention over the last `window` tokens (YOCO, sec. 3.1). Parameters: q_proj, k_proj, v_proj, o_proj. State of constant size: tensors "keys" and
 /// "values" [B, W, G, K], the last W tokens of each row oldest first (W = window; fewer at first: zeros in front), keys rotated.
-class SlidingWindowAttention : public TokenMixer {
+class SlidingWindowAttention : public SelfAttention {
  public:
   SlidingWindowAttention(const SlidingWindowConfig& config, const MixerSpec& spec);
   Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
@@ -32,9 +31,7 @@ class SlidingWindowAttention : public TokenMixer {
   int64_t state_bytes(int64_t length, int64_t element_size) const override;
 
  private:
-  SlidingWindowConfig config_;
-  MixerSpec spec_;
-  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr};
+  int64_t window_;
 };
 
 }  // namespace tandem

@@ -10,7 +10,8 @@ constexpr double kEmbeddingStd = 0.02;
 }  // namespace
 
 std::shared_ptr<LanguageModel> make_transformer(const TransformerConfig& config) {
-  TORCH_CHECK(config.vocab_size, "vocab_size is absent: it is set from the tokenizer before a model is built");
+  TORCH_CHECK(config.vocab_size,
+              "vocab_size is absent: it is set from the tokenizer before a model is built");
   TokenEnds ends;
   ends.vocab_size = *config.vocab_size;
   ends.n_layers = config.n_layers;

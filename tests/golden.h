@@ -1,9 +1,9 @@
 #pragma once
 #include <torch/types.h>
 
+#include <map>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "core/safetensors.h"
 
@@ -14,6 +14,33 @@ namespace tandem {
 /// TANDEM_SOURCE_DIR/tests/golden/NAME.
 inline std::string golden_path(const std::string& name) {
   return std::string(TANDEM_SOURCE_DIR) + "/tests/golden/" + name;
+}
+
+/// A case of the official YOCO code's inputs and outputs; its README says how they were made.
+inline std::string golden_yoco(const std::string& name) { return golden_path("yoco/" + name); }
+
+inline torch::Dtype dtype_of(const TensorEntry& entry) {
+  switch (entry.type) {
+    case DataType::kF64: return torch::kFloat64;
+    case DataType::kF32: return torch::kFloat32;
+    case DataType::kI64: return torch::kInt64;
+    default: TORCH_CHECK(false, entry.name, " is ", name_of(entry.type));
+  }
+}
+
+/// F64, F32 or I64 as it is stored; throws c10::Error for another type.
+inline torch::Tensor read_tensor(const SafetensorsReader& reader, const TensorEntry& entry) {
+  auto tensor = torch::empty(entry.shape, dtype_of(entry));
+  reader.read(entry, 0, std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()));
+  return tensor;
+}
+
+/// Every tensor of a file by name.
+inline std::map<std::string, torch::Tensor> read_tensors(const std::string& path) {
+  const SafetensorsReader reader(path);
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& entry : reader.entries()) tensors.emplace(entry.name, read_tensor(reader, entry));
+  return tensors;
 }
 
 /// The tensors of one golden file.
@@ -28,25 +55,10 @@ class Golden {
   torch::Tensor operator()(const std::string& name) const {
     const TensorEntry* entry = reader_.find(name);
     TORCH_CHECK(entry, reader_.path(), ": no tensor ", name);
-    auto tensor = torch::empty(entry->shape, type_of(*entry));
-    reader_.read(*entry, 0, std::span(static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()));
-    return tensor;
+    return read_tensor(reader_, *entry);
   }
 
  private:
-  torch::Dtype type_of(const TensorEntry& entry) const {
-    switch (entry.type) {
-      case DataType::kF64:
-        return torch::kFloat64;
-      case DataType::kF32:
-        return torch::kFloat32;
-      case DataType::kI64:
-        return torch::kInt64;
-      default:
-        TORCH_CHECK(false, reader_.path(), ": ", entry.name, " is ", name_of(entry.type));
-    }
-  }
-
   SafetensorsReader reader_;
 };
 

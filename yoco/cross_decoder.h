@@ -15,7 +15,7 @@ struct CrossDecoderConfig {
   int64_t n_heads = 12;               // query heads
   std::optional<int64_t> n_kv_heads;  // heads of the shared keys and values; absent: n_heads
   int64_t head_dim = 64;              // channels per head
-  std::optional<YocoRopeConfig> rope; // of queries and shared keys; absent: the model's
+  std::optional<DecoderRopeConfig> rope;  // of queries and shared keys; absent: the model's
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_layers", n_layers, at_least(1));
@@ -55,7 +55,7 @@ class CrossLayer : public Module {
 /// The second half of the model (YOCO, sec. 2.2): layers without keys and values of their own. Module: layers.
 class CrossDecoder : public Module {
  public:
-  /// `spec.rope` is the one to use, of the model or of `config`.
+  /// `spec.rope` is the one to use, resolved from the model's and that of `config`.
   CrossDecoder(const CrossDecoderConfig& config, const MixerSpec& spec, int64_t ffn_dim);
   /// x: [B, T, D], the self-decoder's output at the positions wanted, -> [B, T, D], not normalised.
   Tensor forward(Tensor x, const SharedKv& kv, const ForwardContext& context);

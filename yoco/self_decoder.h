@@ -1,5 +1,7 @@
 #pragma once
 #include <optional>
+#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "nn/layer_stack.h"
@@ -14,10 +16,26 @@ struct YocoRopeConfig : RopeConfig {
   }
 };
 
+/// A decoder's own rotary positions: what it leaves out is the model's.
+struct DecoderRopeConfig {
+  static constexpr double kModels = 0;     // a base that no config may give
+  std::optional<double> base = kModels;    // empty: switched off
+  std::string pairs, exponents;            // empty: the model's
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    constexpr bool writes = std::is_same_v<Visitor, ConfigWriter>;  // only what was given
+    if (!writes || base != kModels) visit.optional_or_none("base", base, above(0));
+    if (!writes || !pairs.empty()) visit.one_of("pairs", pairs, {"interleaved", "halves"});
+    if (!writes || !exponents.empty()) visit.one_of("exponents", exponents, {"inclusive", "standard"});
+  }
+};
+/// The rope of a decoder out of its own config, if it has one, and the model's.
+RopeConfig resolved_rope(const std::optional<DecoderRopeConfig>& own, RopeConfig model);
+
 struct SelfDecoderConfig {
   int64_t n_layers = 6;
   std::vector<Choice> mixers = {mixer_choice("gated_retention")};  // layer i takes mixers[i % size]
-  std::optional<YocoRopeConfig> rope;                              // absent: the model's
+  std::optional<DecoderRopeConfig> rope;                           // absent: the model's
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_layers", n_layers, at_least(1));
@@ -30,7 +48,7 @@ struct SelfDecoderConfig {
 /// The first half of the model (YOCO, sec. 2.1): pre-norm layers whose mixers keep a state of constant size. Llama-like otherwise. Module: layers.
 class SelfDecoder : public Module {
  public:
-  /// `spec` holds the rope of the model, which `config.rope` replaces.
+  /// `spec.rope` is the model's, which `config.rope` overrides.
   SelfDecoder(const SelfDecoderConfig& config, const MixerSpec& spec, int64_t ffn_dim);
   /// x: [B, T, D], the embeddings, -> [B, T, D], not normalised.
   Tensor forward(const Tensor& x, const ForwardContext& context, LayerStates* states) { return layers_->forward(x, context, states); }

@@ -14,11 +14,12 @@ SharedKvMaker::SharedKvMaker(const SharedKvSpec& spec) : spec_(spec) {
 
 SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, KvCache* cache) {
   const auto project = [this, &context](const Tensors& inputs) -> Tensors {
-    const Tensor x = norm_->forward(inputs[0]);                                         // [B, T, D]
+    const Tensor x = norm_->forward(inputs[0]);  // [B, T, D]
     const std::vector<int64_t> heads = {x.size(0), x.size(1), spec_.n_kv_heads, spec_.head_dim};
-    const RopeTable table = make_rope_table(spec_.rope, spec_.head_dim, context.positions, x.scalar_type());
-    return {apply_rope(k_proj_->forward(x).view(heads), table, spec_.rope),             // [B, T, G, K]
-            v_proj_->forward(x).view(heads)};                                           // [B, T, G, K]
+    const RopeTable table =
+        make_rope_table(spec_.rope, spec_.head_dim, context.positions, x.scalar_type());
+    return {apply_rope(k_proj_->forward(x).view(heads), table, spec_.rope),  // [B, T, G, K]
+            v_proj_->forward(x).view(heads)};                                // [B, T, G, K]
   };
   const Tensors kv = run_layer(context, *this, {h}, project);
   if (!cache) return {kv[0], kv[1], context.segment, nullptr};
@@ -26,7 +27,9 @@ SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, 
   return {cache->keys(), cache->values(), /*segment=*/{}, cache};
 }
 
-KvCache SharedKvMaker::make_cache(const StateShape& shape) const { return KvCache(shape, spec_.n_kv_heads, spec_.head_dim); }
+KvCache SharedKvMaker::make_cache(const StateShape& shape) const {
+  return KvCache(shape, spec_.n_kv_heads, spec_.head_dim);
+}
 
 double SharedKvMaker::forward_flops(double n_tokens) const {
   return 2.0 * 2.0 * spec_.d_model * spec_.n_kv_heads * spec_.head_dim * n_tokens;

@@ -7,7 +7,8 @@
 namespace tandem {
 
 std::shared_ptr<LanguageModel> make_yoco(const YocoConfig& config) {
-  TORCH_CHECK(config.vocab_size, "vocab_size is absent: it is set from the tokenizer before a model is built");
+  TORCH_CHECK(config.vocab_size,
+              "vocab_size is absent: it is set from the tokenizer before a model is built");
   TokenEnds ends;
   ends.vocab_size = *config.vocab_size;
   ends.n_layers = config.self_decoder.n_layers + config.cross_decoder.n_layers;

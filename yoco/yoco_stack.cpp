@@ -28,39 +28,52 @@ YocoStack::YocoStack(const YocoStackConfig& config) : d_model_(config.d_model) {
   const MixerSpec self_spec{config.d_model, config.norm_eps, config.rope};
   MixerSpec cross_spec = self_spec;
   const CrossDecoderConfig& cross = config.cross_decoder;
-  if (cross.rope) cross_spec.rope = *cross.rope;
-  const SharedKvSpec kv_spec{config.d_model, cross.n_kv_heads.value_or(cross.n_heads), cross.head_dim, config.norm_eps, cross_spec.rope};
-  self_decoder_ = register_module("self_decoder", std::make_shared<SelfDecoder>(config.self_decoder, self_spec, config.ffn_dim));
+  cross_spec.rope = resolved_rope(cross.rope, config.rope);
+  const SharedKvSpec kv_spec{config.d_model, cross.n_kv_heads.value_or(cross.n_heads),
+                             cross.head_dim, config.norm_eps, cross_spec.rope};
+  self_decoder_ = register_module(
+      "self_decoder",
+      std::make_shared<SelfDecoder>(config.self_decoder, self_spec, config.ffn_dim));
   shared_kv_ = register_module("shared_kv", std::make_shared<SharedKvMaker>(kv_spec));
-  cross_decoder_ = register_module("cross_decoder", std::make_shared<CrossDecoder>(cross, cross_spec, config.ffn_dim));
+  cross_decoder_ = register_module(
+      "cross_decoder", std::make_shared<CrossDecoder>(cross, cross_spec, config.ffn_dim));
   final_norm_ = register_module("final_norm", RmsNorm(config.d_model, config.norm_eps));
 }
 
-Tensor YocoStack::forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) {
+Tensor YocoStack::forward(const Tensor& x, const ForwardContext& context, StackState* state,
+                          Want want) {
   auto* own = dynamic_cast<YocoState*>(state);
   TORCH_CHECK(!state || own, "YocoStack was given the state of another stack");
-  const Tensor h = self_decoder_->forward(x, context, own ? &own->self_decoder : nullptr);  // [B, T, D], state of constant size
-  const SharedKv kv = shared_kv_->forward(h, context, own ? &own->shared_kv : nullptr);     // [B, S, G, K], the one cache that grows
+  const Tensor h = self_decoder_->forward(
+      x, context, own ? &own->self_decoder : nullptr);  // [B, T, D], state of constant size
+  const SharedKv kv = shared_kv_->forward(
+      h, context, own ? &own->shared_kv : nullptr);  // [B, S, G, K], the one cache that grows
   if (state) state->lengths = lengths_after(state->lengths, context, x.size(1));
   switch (want) {
-    case Want::kNothing: return {};  // a prompt's inner piece: YOCO, sec. 3.3
-    case Want::kLast:                // early exit: [B, 1, D]
-      return final_norm_->forward(cross_decoder_->forward(last_of_each_row(h, context), kv, context.at_last()));
-    case Want::kAll: break;
+    case Want::kNothing:
+      return {};       // a prompt's inner piece: YOCO, sec. 3.3
+    case Want::kLast:  // early exit: [B, 1, D]
+      return final_norm_->forward(
+          cross_decoder_->forward(last_of_each_row(h, context), kv, context.at_last()));
+    case Want::kAll:
+      break;
   }
   return final_norm_->forward(cross_decoder_->forward(h, kv, context));  // [B, T, D]
 }
 
 std::unique_ptr<StackState> YocoStack::make_state(const StateShape& shape) const {
-  auto state = std::make_unique<YocoState>(self_decoder_->layers().make_states(shape), shared_kv_->make_cache(shape));
-  state->lengths = torch::zeros({shape.batch}, torch::TensorOptions().dtype(torch::kInt64).device(shape.device));
+  auto state = std::make_unique<YocoState>(self_decoder_->layers().make_states(shape),
+                                           shared_kv_->make_cache(shape));
+  state->lengths =
+      torch::zeros({shape.batch}, torch::TensorOptions().dtype(torch::kInt64).device(shape.device));
   return state;
 }
 
 Flops YocoStack::forward_flops(Phase phase, int64_t length, int64_t batch) const {
   const double rows = static_cast<double>(batch), n = static_cast<double>(length);
   const double n_tokens = rows * tokens_of(phase, length);
-  // A prompt passes the cross-decoder with its last token only; training passes it with all, whose keys make a triangle.
+  // A prompt passes the cross-decoder with its last token only; training passes it with all, whose
+  // keys make a triangle.
   const double n_queries = phase == Phase::kTrain ? n_tokens : rows;
   double n_pairs = rows * n;
   if (phase == Phase::kTrain) n_pairs = rows * n * (n + 1) / 2;

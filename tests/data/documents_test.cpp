@@ -98,6 +98,14 @@ TEST_F(DocumentsTest, ZstdIsUnpacked) {
   write_file(folder_ / "b.txt.zst", packed(text));
   EXPECT_EQ(read("b.txt.zst"), Strings{text});
 
+  for (const size_t size : {size_t{1} << 18, size_t{2} << 18}) {  // buffers that end with the frame
+    const std::string exact(size, 'x');
+    write_file(folder_ / "exact.txt.zst", packed(exact));
+    EXPECT_EQ(read("exact.txt.zst"), Strings{exact}) << size;
+    write_file(folder_ / "exact.txt.zst", packed(exact) + packed("y"));
+    EXPECT_EQ(read("exact.txt.zst"), Strings{exact + "y"}) << size;
+  }
+
   write_file(folder_ / "c.jsonl.zst", frame.substr(0, frame.size() - 3));
   EXPECT_EQ(error_of([&] { read("c.jsonl.zst"); }),
             folder_ / "c.jsonl.zst" + ": zstd data ends in the middle of a frame");

@@ -27,7 +27,6 @@ TEST(BatchTest, HoldsTheRows) {
   EXPECT_TRUE(torch::equal(batch.samples, torch::tensor({40, 1000000007}, torch::kInt64)));
   EXPECT_FALSE(batch.weights.defined());
   EXPECT_EQ(batch.total_weight, 3);
-  EXPECT_EQ(batch.tokens_count(), 6);
 }
 
 TEST(BatchTest, RowsOfOneDocumentHaveNoSegments) {

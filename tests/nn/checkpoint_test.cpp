@@ -127,6 +127,21 @@ TEST_F(CheckpointTest, AFlippedBitIsFoundAndItsFileNamed) { expect_flips_found(1
 using CheckpointSlowTest = CheckpointTest;
 TEST_F(CheckpointSlowTest, AFlippedBitOfAnyByteIsFoundAndItsFileNamed) { expect_flips_found(1); }
 
+TEST_F(CheckpointTest, ADamagedTextIsNotRead) {
+  const Checkpoint checkpoint(path_);
+  const auto expect_refused = [&](const std::string& name, const auto& read) {
+    const std::string good = file_bytes(file(name));
+    std::string bad = good;
+    bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
+    write_file(file(name), bad);
+    EXPECT_TRUE(error_of(read).starts_with(file(name) + ": is damaged: its CRC32C is ")) << name;
+    write_file(file(name), good);
+  };
+  expect_refused("config.yaml", [&] { checkpoint.config_yaml(); });
+  expect_refused("state.json", [&] { checkpoint.state(); });
+  expect_refused("tokenizer.model", [&] { checkpoint.tokenizer(); });
+}
+
 TEST_F(CheckpointTest, DamageNamesTheTensorAndBothSums) {
   std::string bytes = file_bytes(file("model.safetensors"));
   bytes.back() = static_cast<char>(bytes.back() ^ 4);  // the last element of `vector`
@@ -264,6 +279,13 @@ TEST_F(CheckpointTest, IsFoundInARunFolder) {
   EXPECT_EQ(find_checkpoint(checkpoint_folder(run, 20)), checkpoint_folder(run, 20));
   write_file(checkpoint_folder(run, 100) + "/model.safetensors", "");
   EXPECT_EQ(find_checkpoint(run), checkpoint_folder(run, 20));
+  // A folder under the name of another step is no checkpoint of the run.
+  std::filesystem::rename(checkpoint_folder(run, 5), checkpoint_folder(run, 60));
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(find_checkpoint(run), checkpoint_folder(run, 20));
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("warning: " + checkpoint_folder(run, 60) +
+                                                        ": holds step 5\n"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -288,6 +288,7 @@ TEST(GatedRetentionTest, SplitCallsCarryTheState) {
 TEST(GatedRetentionTest, BFloat16KeepsAFloat32State) {
   auto in = random_inputs(40, 27);
   const auto expected = chunkwise(16).run(in);
+  const auto expected_gate = torch::autograd::grad({expected.output.sum()}, {in.log_decay})[0];
   for (Tensor* tensor : {&in.q, &in.k, &in.v})
     *tensor = tensor->detach().to(torch::kBFloat16).requires_grad_();
   for (Tensor* tensor : {&in.log_decay, &in.initial_state})
@@ -298,10 +299,12 @@ TEST(GatedRetentionTest, BFloat16KeepsAFloat32State) {
     EXPECT_EQ(result.output.dtype(), torch::kBFloat16);
     EXPECT_EQ(result.final_state.dtype(), torch::kFloat32);
     expect_close(result.output, expected.output, 0.02 * expected.output.abs().max().item<double>());
-    for (const auto& gradient :
-         torch::autograd::grad({result.output.to(torch::kFloat32).sum()}, in.differentiable())) {
-      EXPECT_TRUE(gradient.isfinite().all().item<bool>());
-    }
+    const auto gradients =
+        torch::autograd::grad({result.output.to(torch::kFloat32).sum()}, in.differentiable());
+    for (const auto& gradient : gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>());
+    const auto& gate = gradients[3];  // of log_decay
+    EXPECT_LT((gate - expected_gate).norm().item<double>(),
+              1.5e-2 * expected_gate.norm().item<double>());
   }
 }
 

@@ -1,4 +1,5 @@
-#include "tests/cli/golden.h"
+#include "tests/golden.h"
+#include "tests/nn/helpers.h"
 
 #include "cli/build_model.h"
 #include "cli/yoco_official.h"
@@ -14,8 +15,8 @@ namespace {
 constexpr double kLogits = 3e-5, kRetentionState = 1e-5, kKeysAndValues = 2e-5, kNll = 3e-5;
 constexpr double kGradient = 2e-5;  // norm of the difference relative to the norm of the tensor
 
-struct Golden {
-  explicit Golden(const std::string& name) : io(read_tensors(golden_yoco(name) + "/io.safetensors")) {
+struct GoldenCase {
+  explicit GoldenCase(const std::string& name) : io(read_tensors(golden_yoco(name) + "/io.safetensors")) {
     PortableModel portable = read_yoco_official(golden_yoco(name));
     model = model_factory().build(portable.model);
     std::map<std::string, Tensor> weights(portable.weights.begin(), portable.weights.end());
@@ -34,7 +35,7 @@ struct Golden {
 class FullForwardGoldenTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(FullForwardGoldenTest, Logits) {
-  const Golden golden(GetParam());
+  const GoldenCase golden(GetParam());
   const Tensor& tokens = golden.io.at("tokens");
   const Tensor& expected = golden.io.at("logits");
   const auto state = golden.make_state(tokens.size(0));
@@ -69,7 +70,7 @@ std::map<std::string, Tensor> official_state(const ModelState& state) {
   return named;
 }
 
-void expect_state(const Golden& golden, const std::string& prefix, const ModelState& state) {
+void expect_state(const GoldenCase& golden, const std::string& prefix, const ModelState& state) {
   const auto actual = official_state(state);
   size_t compared = 0;
   for (const auto& [name, expected] : golden.io) {
@@ -83,7 +84,7 @@ void expect_state(const Golden& golden, const std::string& prefix, const ModelSt
 }
 
 TEST_P(InferenceGoldenTest, PrefillInPiecesThenTokenByToken) {
-  const Golden golden(GetParam());
+  const GoldenCase golden(GetParam());
   const Tensor& prompt = golden.io.at("prompt");
   const Tensor& pieces = golden.io.at("prefill_pieces");
   const int64_t batch = prompt.size(0), last_piece = pieces[-1].item<int64_t>();
@@ -117,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, InferenceGoldenTest, testing::Values("inference_
 class GradientGoldenTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(GradientGoldenTest, LossAndGradientOfEveryParameter) {
-  const Golden golden(GetParam());
+  const GoldenCase golden(GetParam());
   Batch batch;
   batch.tokens = golden.io.at("tokens");
   batch.targets = golden.io.at("targets");

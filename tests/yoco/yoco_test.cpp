@@ -252,5 +252,34 @@ TEST(YocoTest, EachDecoderMayHaveItsOwnRope) {
   EXPECT_FALSE(torch::allclose(state_of(config).at("self_decoder.layers.2.mixer.state"), plain.at("self_decoder.layers.2.mixer.state")));
 }
 
+TEST(YocoTest, WhatADecodersRopeLeavesOutIsTheModels) {
+  const auto read = [](const std::string& text) {
+    YocoConfig config;
+    read_config(parse_yaml(text, "test.yaml"), config);
+    return config;
+  };
+  const auto config = read("rope: {pairs: halves, exponents: standard}\nself_decoder: {rope: {base: none}}\ncross_decoder: {rope: {base: 640000}}\n");
+  const RopeConfig cross = resolved_rope(config.cross_decoder.rope, config.rope), self = resolved_rope(config.self_decoder.rope, config.rope);
+  EXPECT_EQ(cross.base, 640000);
+  EXPECT_EQ(cross.pairs, "halves");
+  EXPECT_EQ(cross.exponents, "standard");
+  EXPECT_EQ(self.base, std::nullopt);
+  EXPECT_EQ(self.pairs, "halves");
+  const auto other = read("rope: {base: 50}\ncross_decoder: {rope: {pairs: halves}}\n");
+  const RopeConfig mixed = resolved_rope(other.cross_decoder.rope, other.rope);
+  EXPECT_EQ(mixed.base, 50);
+  EXPECT_EQ(mixed.pairs, "halves");
+  EXPECT_EQ(mixed.exponents, "inclusive");
+
+  YocoConfig written = config;  // what was left out stays open to the model's
+  const ConfigNode node = write_config(written);
+  YocoConfig again;
+  read_config(node, again);
+  again.rope.pairs = "interleaved";
+  EXPECT_EQ(resolved_rope(again.cross_decoder.rope, again.rope).pairs, "interleaved");
+  EXPECT_EQ(resolved_rope(again.cross_decoder.rope, again.rope).base, 640000);
+  EXPECT_EQ(resolved_rope(again.self_decoder.rope, again.rope).base, std::nullopt);
+}
+
 }  // namespace
 }  // namespace tandem

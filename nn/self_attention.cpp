@@ -1,0 +1,43 @@
+#include "nn/self_attention.h"
+
+namespace tandem {
+
+SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
+    : shape_(shape), spec_(spec) {
+  const int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
+  const Init init = init_kaiming_uniform(spec.d_model);
+  q_proj_ = register_module("q_proj", Linear(spec.d_model, q_dim, init, Split::kRows));
+  k_proj_ = register_module("k_proj", Linear(spec.d_model, kv_dim, init, Split::kRows));
+  v_proj_ = register_module("v_proj", Linear(spec.d_model, kv_dim, init, Split::kRows));
+  o_proj_ = register_module(
+      "o_proj", Linear(q_dim, spec.d_model, init_kaiming_uniform(q_dim), Split::kColumns));
+}
+
+SelfAttention::Heads SelfAttention::heads(const Tensor& x, const ForwardContext& context) const {
+  TORCH_CHECK(x.dim() == 3 && x.size(2) == spec_.d_model, "attention: x ", x.sizes(),
+              ", expected [B, T, ", spec_.d_model, "]");
+  const auto rope =
+      make_rope_table(spec_.rope, shape_.head_dim, context.positions, x.scalar_type());
+  const auto project = [&](const Linear& proj) {
+    return proj->forward(x).unflatten(-1, {-1, shape_.head_dim});
+  };
+  return {apply_rope(project(q_proj_), rope, spec_.rope),
+          apply_rope(project(k_proj_), rope, spec_.rope), project(v_proj_)};
+}
+
+Tensor SelfAttention::output(const Tensor& mixed) const {
+  return o_proj_->forward(mixed.flatten(2));
+}
+
+// Per token 2 D (2 H + 2 G) K for the projections; per query and key that meet 4 H K.
+double SelfAttention::flops_of(double n_tokens, double n_pairs) const {
+  const double q_dim = static_cast<double>(shape_.n_heads * shape_.head_dim),
+               kv_dim = static_cast<double>(shape_.n_kv_heads * shape_.head_dim);
+  return 4 * static_cast<double>(spec_.d_model) * (q_dim + kv_dim) * n_tokens + 4 * q_dim * n_pairs;
+}
+
+int64_t SelfAttention::bytes_of(int64_t n_tokens, int64_t element_size) const {
+  return 2 * n_tokens * shape_.n_kv_heads * shape_.head_dim * element_size;
+}
+
+}  // namespace tandem

@@ -1,0 +1,34 @@
+#pragma once
+#include "nn/linear.h"
+#include "nn/token_mixer.h"
+
+namespace tandem {
+
+/// What softmax attention over a sequence's own tokens has in common, whatever it keeps as state.
+/// Parameters: q_proj [H*K, D], k_proj and v_proj [G*K, D], o_proj [D, H*K].
+class SelfAttention : public TokenMixer {
+ protected:
+  struct Shape {
+    int64_t n_heads, n_kv_heads, head_dim;  // H, G, K
+  };
+  struct Heads {
+    Tensor q, k, v;  // [B, T, H, K], [B, T, G, K] twice; q and k are rotated
+  };
+  SelfAttention(const Shape& shape, const MixerSpec& spec);
+  /// x: [B, T, D].
+  Heads heads(const Tensor& x, const ForwardContext& context) const;
+  /// mixed: [B, T, H, K] -> [B, T, D].
+  Tensor output(const Tensor& mixed) const;
+  /// Of `n_tokens` tokens, whose queries meet `n_pairs` keys in all.
+  double flops_of(double n_tokens, double n_pairs) const;
+  /// Of the keys and values of `n_tokens` tokens.
+  int64_t bytes_of(int64_t n_tokens, int64_t element_size) const;
+
+  const Shape shape_;
+
+ private:
+  MixerSpec spec_;
+  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, o_proj_{nullptr};
+};
+
+}  // namespace tandem
