@@ -48,15 +48,42 @@ void set_vocab_size(Choice& model, int64_t tokenizer_vocab_size) {
   auto& vocab_size = family_of(model).vocab_size(model);
   if (!vocab_size) vocab_size = tokenizer_vocab_size;
   if (*vocab_size < tokenizer_vocab_size) {
-    throw bad_usage("model.vocab_size = " + std::to_string(*vocab_size) + ", expected at least " + std::to_string(tokenizer_vocab_size) +
+    throw bad_usage("model.vocab_size = " + std::to_string(*vocab_size) + ", expected at least " +
+                    std::to_string(tokenizer_vocab_size) +
                     ", the tokenizer's; leave the key out to take that");
   }
 }
 
+struct ModelSection {
+  Choice model = model_factory().choice();
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.choice("model", model);
+  }
+};
+
 }  // namespace
 
+Choice read_model_section(const ConfigNode& config, const std::string& path) {
+  const ConfigNode* model = config.find("model");
+  if (!model) throw bad_file(path, "has no model section");
+  ConfigNode alone = ConfigNode::make_map();
+  alone.origin = config.origin;
+  alone.entries.emplace_back("model", *model);
+  ModelSection section;
+  read_config(alone, section);
+  return section.model;
+}
+
+ConfigNode write_model_section(const Choice& model) {
+  ModelSection section;
+  section.model = model;
+  return write_config(section).entries.front().second;
+}
+
 ModelFactory model_factory() {
-  return {options(), [](const Choice& model) { return family_of(model).build(model); }, set_vocab_size};
+  return {options(), [](const Choice& model) { return family_of(model).build(model); },
+          set_vocab_size};
 }
 
 }  // namespace tandem

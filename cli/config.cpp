@@ -14,14 +14,16 @@
 #include "core/log.h"
 #include "train/train_config.h"
 
-// `tandem config`: what a config comes to before anything is trained. Models stand on the meta device, so that any size costs nothing.
+// `tandem config`: what a config comes to before anything is trained. Models stand on the meta
+// device, so that any size costs nothing.
 
 namespace tandem {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr double kMasterBytes = 4, kGradientBytes = 4, kAdamBytes = 8, kBfloat16Bytes = 2;  // of one parameter
+constexpr double kMasterBytes = 4, kGradientBytes = 4, kAdamBytes = 8,
+                 kBfloat16Bytes = 2;  // of one parameter
 
 struct Request {
   std::string path;
@@ -52,23 +54,29 @@ void check_world(const TrainConfig& config, int64_t world) {
   const auto& training = config.training;
   const int64_t rows = *training.micro_batch_size * world;
   if (training.rows_per_step() % rows == 0) return;
-  throw bad_usage("training.tokens_per_step = " + std::to_string(training.tokens_per_step) + ", expected a multiple of context_length (" +
-                  std::to_string(training.context_length) + ") * micro_batch_size (" + std::to_string(*training.micro_batch_size) +
-                  ") * --world (" + std::to_string(world) + ")");
+  throw bad_usage("training.tokens_per_step = " + std::to_string(training.tokens_per_step) +
+                  ", expected a multiple of context_length (" +
+                  std::to_string(training.context_length) + ") * micro_batch_size (" +
+                  std::to_string(*training.micro_batch_size) + ") * --world (" +
+                  std::to_string(world) + ")");
 }
 
-bool begins_with(const std::string& name, const std::string& module) { return name.starts_with(module + "."); }
+bool begins_with(const std::string& name, const std::string& module) {
+  return name.starts_with(module + ".");
+}
 
 struct Counts {
   int64_t total = 0, non_embedding = 0;
-  std::vector<std::pair<std::string, int64_t>> parts;  // by the first component of the names, in order
+  std::vector<std::pair<std::string, int64_t>>
+      parts;  // by the first component of the names, in order
 };
 
 Counts count(const std::vector<ParameterInfo>& infos) {
   Counts counts;
   for (const auto& info : infos) {
     const std::string part = info.name.substr(0, info.name.find('.'));
-    if (counts.parts.empty() || counts.parts.back().first != part) counts.parts.emplace_back(part, 0);
+    if (counts.parts.empty() || counts.parts.back().first != part)
+      counts.parts.emplace_back(part, 0);
     counts.parts.back().second += info.numel();
     counts.total += info.numel();
     if (part != "embedding" && part != "head") counts.non_embedding += info.numel();
@@ -76,11 +84,13 @@ Counts count(const std::vector<ParameterInfo>& infos) {
   return counts;
 }
 
-/// Elements of the matrices that a part of the FLOPs multiplies every token with. A tied head is the embedding.
+/// Elements of the matrices that a part of the FLOPs multiplies every token with. A tied head is
+/// the embedding.
 int64_t matrix_elements(const std::vector<ParameterInfo>& infos, const std::string& part) {
   const auto sum_of = [&](const std::string& module) {
     int64_t sum = 0;
-    for (const auto& info : infos) sum += begins_with(info.name, module) && info.global_shape.size() > 1 ? info.numel() : 0;
+    for (const auto& info : infos)
+      sum += begins_with(info.name, module) && info.global_shape.size() > 1 ? info.numel() : 0;
     return sum;
   };
   const int64_t own = sum_of(part);
@@ -93,7 +103,8 @@ std::string scientific(double value) {
   return text;
 }
 
-/// Training FLOPs of one token in a part: forward and twice that backward, each a product with every matrix and the mixing along the sequence.
+/// Training FLOPs of one token in a part: forward and twice that backward, each a product with
+/// every matrix and the mixing along the sequence.
 std::string formula(double flops, int64_t elements) {
   return "3 * (2 * " + with_commas(elements) + " + " + scientific(flops / 3 - 2.0 * elements) + ")";
 }
@@ -122,10 +133,12 @@ Json describe(TrainConfig& config, int64_t world, std::vector<std::string>& form
 
   const Flops train = model->flops(Phase::kTrain, length, 1);
   const auto n_tokens = static_cast<double>(length);
-  for (const auto& [part, flops] : train.parts) formulas.push_back(formula(flops / n_tokens, matrix_elements(infos, part)));
+  for (const auto& [part, flops] : train.parts)
+    formulas.push_back(formula(flops / n_tokens, matrix_elements(infos, part)));
   json["context_length"] = length;
   json["flops_per_token"]["train"] = flops_per_token(train, n_tokens);
-  json["flops_per_token"]["prefill"] = flops_per_token(model->flops(Phase::kPrefill, length, 1), n_tokens);
+  json["flops_per_token"]["prefill"] =
+      flops_per_token(model->flops(Phase::kPrefill, length, 1), n_tokens);
   json["flops_per_token"]["decode"] = flops_per_token(model->flops(Phase::kDecode, length, 1), 1);
 
   const StateBytes state = model->state_bytes(length, bfloat16 ? 2 : 4);
@@ -143,39 +156,51 @@ Json describe(TrainConfig& config, int64_t world, std::vector<std::string>& form
 
   const auto& training = config.training;
   json["world"] = world;
-  json["micro_batches_per_step_and_rank"] = training.rows_per_step() / (*training.micro_batch_size * world);
+  json["micro_batches_per_step_and_rank"] =
+      training.rows_per_step() / (*training.micro_batch_size * world);
   json["training_tokens"] = training.steps * training.tokens_per_step;
   return json;
 }
 
 /// A comment, so that all that is printed can be read as a config again.
 void print_row(const std::string& name, const std::string& value, const std::string& note = "") {
-  std::printf("#   %-18s %18s%s%s\n", name.c_str(), value.c_str(), note.empty() ? "" : "  ", note.c_str());
+  std::printf("#   %-18s %18s%s%s\n", name.c_str(), value.c_str(), note.empty() ? "" : "  ",
+              note.c_str());
 }
 
 void print_report(const Json& json, const std::vector<std::string>& formulas) {
   std::printf("#\n# parameters\n");
-  for (const auto& [part, n] : json["parameters_by_part"].items()) print_row(part, with_commas(n.get<long long>()));
+  for (const auto& [part, n] : json["parameters_by_part"].items())
+    print_row(part, with_commas(n.get<long long>()));
   print_row("total", with_commas(json["parameters"].get<long long>()));
   print_row("non-embedding", with_commas(json["non_embedding_parameters"].get<long long>()));
 
   const std::string length = with_commas(json["context_length"].get<long long>());
   const Json& flops = json["flops_per_token"];
-  std::printf("# FLOPs per token of training at context_length %s: 3 * (2 * matrix elements + mixing along the sequence)\n", length.c_str());
+  std::printf(
+      "# FLOPs per token of training at context_length %s: 3 * (2 * matrix elements + mixing along "
+      "the sequence)\n",
+      length.c_str());
   size_t i = 0;
   for (const auto& [part, value] : flops["train"].items()) {
     print_row(part, scientific(value.get<double>()), i < formulas.size() ? formulas[i] : "");
     ++i;
   }
   std::printf("# FLOPs per token otherwise\n");
-  print_row("prefill", scientific(flops["prefill"]["total"].get<double>()), "a prompt of " + length + " with its early exit");
-  print_row("decode", scientific(flops["decode"]["total"].get<double>()), "one token after " + length);
+  print_row("prefill", scientific(flops["prefill"]["total"].get<double>()),
+            "a prompt of " + length + " with its early exit");
+  print_row("decode", scientific(flops["decode"]["total"].get<double>()),
+            "one token after " + length);
 
   std::printf("# state of one sequence of %s tokens\n", length.c_str());
-  for (const auto& [part, bytes] : json["state_bytes"].items()) print_row(part, human_bytes(bytes.get<double>()));
-  std::printf("# memory of training without activations, per rank (world size %s)\n", with_commas(json["world"].get<long long>()).c_str());
-  for (const auto& [name, bytes] : json["training_memory_bytes"].items()) print_row(name, human_bytes(bytes.get<double>()));
-  std::printf("# %s tokens in all; %s micro-batches a step and rank\n", with_commas(json["training_tokens"].get<long long>()).c_str(),
+  for (const auto& [part, bytes] : json["state_bytes"].items())
+    print_row(part, human_bytes(bytes.get<double>()));
+  std::printf("# memory of training without activations, per rank (world size %s)\n",
+              with_commas(json["world"].get<long long>()).c_str());
+  for (const auto& [name, bytes] : json["training_memory_bytes"].items())
+    print_row(name, human_bytes(bytes.get<double>()));
+  std::printf("# %s tokens in all; %s micro-batches a step and rank\n",
+              with_commas(json["training_tokens"].get<long long>()).c_str(),
               with_commas(json["micro_batches_per_step_and_rank"].get<long long>()).c_str());
 }
 
@@ -210,19 +235,27 @@ int check(const Request& request) {
   const auto infos = parameters_info(*model_factory().build(config.model));
   const Counts counts = count(infos);
   if (request.json) {
-    std::printf("%s\n", Json{{"config", request.path}, {"family", config.model.name}, {"parameters", counts.total}}.dump().c_str());
+    std::printf(
+        "%s\n",
+        Json{{"config", request.path}, {"family", config.model.name}, {"parameters", counts.total}}
+            .dump()
+            .c_str());
     return kExitDone;
   }
-  std::printf("%s: good; %s with %s parameters\n", request.path.c_str(), config.model.name.c_str(), with_commas(counts.total).c_str());
+  std::printf("%s: good; %s with %s parameters\n", request.path.c_str(), config.model.name.c_str(),
+              with_commas(counts.total).c_str());
   return kExitDone;
 }
 
-CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, Request& request) {
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
+                      Request& request) {
   auto* command = app.add_subcommand(name, description + "; key=value words override any key");
   command->footer("Example: tandem config " + name + " configs/yoco_160m.yaml training.steps=1000");
   command->allow_extras();
   command->add_option("CONFIG", request.path, "A training config")->required();
-  command->add_option("--world", request.world, "Ranks the run would have")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--world", request.world, "Ranks the run would have")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
   command->add_flag("--json", request.json, "Print the result as JSON");
   return command;
 }
@@ -231,10 +264,13 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 int run_config(int argc, const char* const* argv) {
   CLI::App app("Show or check a training config without training", "tandem config");
+  app.footer("Example: tandem config show configs/yoco_160m.yaml training.steps=1000");
   app.require_subcommand(1);
   Request request;
-  auto* show_command = add_command(app, "show", "The resolved config, parameters, FLOPs per token, state and memory", request);
-  auto* check_command = add_command(app, "check", "Read and check a config, and build its model", request);
+  auto* show_command = add_command(
+      app, "show", "The resolved config, parameters, FLOPs per token, state and memory", request);
+  auto* check_command =
+      add_command(app, "check", "Read and check a config, and build its model", request);
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
   request.words = (show_command->parsed() ? show_command : check_command)->remaining();
   return show_command->parsed() ? show(request) : check(request);

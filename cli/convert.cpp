@@ -40,30 +40,9 @@ void expect_absent(const std::string& to) {
   if (exists(to)) throw bad_usage(to + " exists already; name a folder that does not");
 }
 
-/// The `model` section of a config, alone.
-struct ModelSection {
-  Choice model = model_factory().choice();
-  template <typename Visitor>
-  void fields(Visitor& visit) {
-    visit.choice("model", model);
-  }
-};
-
-Choice read_model_section(const ConfigNode& root, const std::string& path) {
-  const ConfigNode* model = root.find("model");
-  if (!model) throw bad_file(path, "has no model section");
-  ConfigNode alone = ConfigNode::make_map();
-  alone.entries.emplace_back("model", *model);
-  ModelSection section;
-  read_config(alone, section);
-  return section.model;
-}
-
 /// `root` with the imported model in place of its own.
 void set_model_section(ConfigNode& root, const Choice& model) {
-  ModelSection section;
-  section.model = model;
-  ConfigNode node = write_config(section).entries.front().second;
+  ConfigNode node = write_model_section(model);
   if (ConfigNode* written = root.find("model")) {
     *written = std::move(node);
   } else {
@@ -75,9 +54,15 @@ void set_model_section(ConfigNode& root, const Choice& model) {
 std::string tokenizer_bytes(const ConfigNode& root, Choice& model) {
   const ConfigNode* data = root.find("data");
   const ConfigNode* tokenizer = data ? data->find("tokenizer") : nullptr;
-  if (!tokenizer) return "";
+  if (!tokenizer) {
+    log_warning(
+        "no tokenizer is kept, so that generate will refuse the model; give --config, a config "
+        "that names data.tokenizer");
+    return "";
+  }
   const auto loaded = load_tokenizer(tokenizer->scalar);
-  model_factory().set_vocab_size(model, loaded->vocab_size());  // refuses one with more ids than the model has
+  model_factory().set_vocab_size(
+      model, loaded->vocab_size());  // refuses one with more ids than the model has
   return loaded->model_bytes();
 }
 
@@ -85,16 +70,18 @@ PortableModel read_checkpoint(const std::string& path) {
   const Checkpoint checkpoint(find_checkpoint(path));
   const std::string config_path = join_path(checkpoint.folder(), "config.yaml");
   PortableModel portable;
-  portable.model = read_model_section(parse_yaml(checkpoint.config_yaml(), config_path), config_path);
+  portable.model =
+      read_model_section(parse_yaml(checkpoint.config_yaml(), config_path), config_path);
   for (const auto& info : parameters_info(*model_factory().build(portable.model))) {
     portable.weights.emplace_back(info.name, checkpoint.weight(info.name));
   }
   return portable;
 }
 
-/// Every tensor of `expected` is in `found`, bit for bit; throws bad_file naming the first that is not. A head that only one of the two keeps apart from the
-/// embedding must be equal to it.
-void expect_equal_weights(const std::string& path, const PortableModel& found, const PortableModel& expected) {
+/// Every tensor of `expected` is in `found`, bit for bit; throws bad_file naming the first that is
+/// not. A head that only one of the two keeps apart from the embedding must be equal to it.
+void expect_equal_weights(const std::string& path, const PortableModel& found,
+                          const PortableModel& expected) {
   const auto by_name = [](const PortableModel& portable) {
     std::map<std::string, Tensor> weights(portable.weights.begin(), portable.weights.end());
     if (!weights.contains("head.weight")) weights["head.weight"] = weights.at("embedding.weight");
@@ -103,17 +90,22 @@ void expect_equal_weights(const std::string& path, const PortableModel& found, c
   const auto have = by_name(found);
   for (const auto& [name, tensor] : by_name(expected)) {
     const auto other = have.find(name);
-    if (other == have.end() || !torch::equal(other->second.view(torch::kInt32), tensor.view(torch::kInt32))) {
+    if (other == have.end() ||
+        !torch::equal(other->second.view(torch::kInt32), tensor.view(torch::kInt32))) {
       throw bad_file(path, "tensor " + name + " is not what was written");
     }
   }
-  log_line("verified: " + std::to_string(have.size()) + " tensors of " + path + " are equal, bit for bit");
+  log_line("verified: " + std::to_string(found.weights.size()) + " tensors of " + path +
+           " are equal, bit for bit");
 }
 
-CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description, Conversion& conversion) {
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
+                      Conversion& conversion) {
   auto* command = app.add_subcommand(name, description);
-  command->add_option("--format", conversion.format, "Of the files outside: yoco-official")->capture_default_str();
-  command->add_flag("--verify", conversion.verify, "Read what was written and compare every tensor");
+  command->add_option("--format", conversion.format, "Of the files outside: yoco-official")
+      ->capture_default_str();
+  command->add_flag("--verify", conversion.verify,
+                    "Read what was written and compare every tensor");
   command->add_option("FROM", conversion.from, "Folder to read")->required();
   command->add_option("TO", conversion.to, "Folder to make")->required();
   return command;
@@ -125,7 +117,8 @@ void import_model(const Conversion& conversion) {
   const Format& format = format_named(conversion.format);
   expect_absent(conversion.to);
   PortableModel portable = format.read(conversion.from);
-  ConfigNode root = conversion.config.empty() ? ConfigNode::make_map() : parse_yaml_file(conversion.config);
+  ConfigNode root =
+      conversion.config.empty() ? ConfigNode::make_map() : parse_yaml_file(conversion.config);
   CheckpointContents contents;
   contents.tokenizer_model = tokenizer_bytes(root, portable.model);
   set_model_section(root, portable.model);
@@ -148,13 +141,21 @@ void export_model(const Conversion& conversion) {
 
 int run_convert(int argc, const char* const* argv) {
   CLI::App app("Models of other programs into checkpoints and back", "tandem convert");
+  app.footer(
+      "Example: tandem convert import --format yoco-official --verify yoco_3b/ runs/yoco_3b");
   app.require_subcommand(1);
   Conversion conversion;
-  auto* import_command = add_command(app, "import", "Another program's files into a checkpoint", conversion);
-  import_command->footer("Example: tandem convert import --format yoco-official --verify yoco_3b/ runs/yoco_3b");
-  import_command->add_option("--config", conversion.config, "Training config to keep beside the weights; its model section is replaced");
-  auto* export_command = add_command(app, "export", "A checkpoint into another program's files", conversion);
-  export_command->footer("Example: tandem convert export --format yoco-official --verify runs/yoco_3b yoco_3b/");
+  auto* import_command =
+      add_command(app, "import", "Another program's files into a checkpoint", conversion);
+  import_command->footer(
+      "Example: tandem convert import --format yoco-official --verify yoco_3b/ runs/yoco_3b");
+  import_command->add_option(
+      "--config", conversion.config,
+      "Training config to keep beside the weights; its model section is replaced");
+  auto* export_command =
+      add_command(app, "export", "A checkpoint into another program's files", conversion);
+  export_command->footer(
+      "Example: tandem convert export --format yoco-official --verify runs/yoco_3b yoco_3b/");
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
   while (conversion.to.size() > 1 && conversion.to.ends_with('/')) conversion.to.pop_back();
   import_command->parsed() ? import_model(conversion) : export_model(conversion);

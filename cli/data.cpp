@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -167,6 +168,11 @@ struct Tokenize {
   }
 
   int run() {
+    const auto place = [](const std::string& prefix) {
+      return std::filesystem::absolute(prefix).lexically_normal();
+    };
+    if (!validation_output.empty() && place(output) == place(validation_output))
+      throw bad_usage("--output and --validation-output are both " + output);
     const auto text_to_ids = load_tokenizer(tokenizer);
     if (!no_eos && !text_to_ids->eos()) {
       throw bad_usage(tokenizer + " has no end-of-text token; pass --no-eos");

@@ -8,6 +8,7 @@
 #include "cli/load_model.h"
 #include "cli/output.h"
 #include "cli/parse.h"
+#include "core/error.h"
 #include "core/json_lines.h"
 #include "core/log.h"
 #include "eval/streaming_text.h"
@@ -111,6 +112,11 @@ int run_generate(int argc, const char* const* argv) {
     if (stop.empty()) throw bad_usage("--stop is empty");
   }
   const LoadedModel loaded = load_model(o.path, parse_device(o.device), parse_dtype(o.dtype));
+  if (!loaded.tokenizer) {
+    throw bad_file(loaded.checkpoint,
+                   "holds no tokenizer to read the prompt with; import it with --config, a config "
+                   "that names data.tokenizer");
+  }
   const std::vector<std::vector<int64_t>> prompts = {prompt_ids(o, loaded)};
   o.config.sampling.forbidden = never_drawn(loaded);
   if (const auto eos = loaded.tokenizer->eos()) o.config.stop_ids = {*eos};

@@ -13,25 +13,6 @@
 namespace tandem {
 namespace {
 
-struct ModelSection {
-  Choice model = model_factory().choice();
-  template <typename Visitor>
-  void fields(Visitor& visit) {
-    visit.choice("model", model);
-  }
-};
-
-Choice model_of(const ConfigNode& config, const std::string& path) {
-  const ConfigNode* model = config.find("model");
-  if (!model) throw bad_file(path, "has no model section");
-  ConfigNode alone = ConfigNode::make_map();
-  alone.origin = config.origin;
-  alone.entries.emplace_back("model", *model);
-  ModelSection section;
-  read_config(alone, section);
-  return section.model;
-}
-
 const ConfigNode* find(const ConfigNode& config, const char* section, const char* key) {
   const ConfigNode* map = config.find(section);
   return map ? map->find(key) : nullptr;
@@ -44,6 +25,13 @@ int64_t context_length_of(const ConfigNode& config) {
   return length;
 }
 
+/// Null for imported weights of which nobody said what their ids stand for.
+std::unique_ptr<Tokenizer> tokenizer_of(const Checkpoint& checkpoint, const ConfigNode& config) {
+  const std::string path = checkpoint.tokenizer();
+  if (path == "bytes" && !find(config, "data", "tokenizer")) return nullptr;
+  return load_tokenizer(path);
+}
+
 }  // namespace
 
 LoadedModel load_model(const std::string& path, torch::Device device, torch::Dtype dtype) {
@@ -51,9 +39,11 @@ LoadedModel load_model(const std::string& path, torch::Device device, torch::Dty
   const std::string config_path = join_path(checkpoint.folder(), "config.yaml");
   LoadedModel loaded;
   loaded.config = parse_yaml(checkpoint.config_yaml(), config_path);
-  loaded.tokenizer = load_tokenizer(checkpoint.tokenizer());
-  Choice choice = model_of(loaded.config, config_path);
+  loaded.tokenizer = tokenizer_of(checkpoint, loaded.config);
+  Choice choice = read_model_section(loaded.config, config_path);
   if (!find(loaded.config, "model", "vocab_size")) {
+    if (!loaded.tokenizer)
+      throw bad_file(config_path, "has neither model.vocab_size nor a tokenizer that gives it");
     model_factory().set_vocab_size(choice, loaded.tokenizer->vocab_size());
   }
   loaded.model = model_factory().build(choice);
@@ -69,7 +59,7 @@ LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::D
                          torch::Dtype dtype) {
   LoadedModel loaded;
   loaded.config = parse_yaml_file(config_path);
-  Choice choice = model_of(loaded.config, config_path);
+  Choice choice = read_model_section(loaded.config, config_path);
   const ConfigNode* tokenizer = find(loaded.config, "data", "tokenizer");
   const bool vocab_is_given = find(loaded.config, "model", "vocab_size") != nullptr;
   const bool usable = tokenizer && (exists(tokenizer->scalar) || !vocab_is_given);

@@ -22,10 +22,13 @@ size_t width_of(const std::string& text) {
 void print(std::string_view text) {
   errno = 0;
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  if (written && std::fflush(stdout) == 0) return;
+  const bool flushed = std::fflush(stdout) == 0;
   const int reason = errno;
+  // The stream also remembers what failed in an earlier printf.
+  if (written && flushed && std::ferror(stdout) == 0) return;
   if (reason == EPIPE) throw ReaderLeft();
-  throw cannot_write("standard output", std::strerror(reason));
+  throw cannot_write("standard output",
+                     reason == 0 ? "not all of it was written" : std::strerror(reason));
 }
 
 std::string format_table(const std::vector<std::vector<std::string>>& rows) {

@@ -105,7 +105,8 @@ int run_train(int argc, const char* const* argv) {
   app.add_option("--out", options.run_folder, "Run folder; default: runs/NAME for .../NAME.yaml");
   app.add_option("--device", device, "auto, cpu, cuda, cuda:N")->capture_default_str();
   app.add_option("--stop-at", options.stop_at,
-                 "Save and leave after this step; the same command without it goes on");
+                 "Save and leave after this step; the same command without it goes on")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--dry-run", dry,
                "One micro-batch forward and backward, estimates, nothing written");
   app.add_flag("--json", json, "Print the result as JSON");

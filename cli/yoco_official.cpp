@@ -17,7 +17,8 @@
 namespace tandem {
 namespace {
 
-constexpr const char* kWrapper = "decoder.model.";  // in front of every name of a checkpoint that training wrote
+constexpr const char* kWrapper =
+    "decoder.model.";  // in front of every name of a checkpoint that training wrote
 constexpr const char* kHead = "head.weight";
 constexpr const char* kEmbedding = "embedding.weight";
 
@@ -47,14 +48,17 @@ Choice read_params(const std::string& path) {
       model.pick("transformer");
       model.as<TransformerConfig>() = transformer_of_official(params);
     }
-    for (const auto& key : params.not_asked_for()) log_warning(path + ": " + key + " has no effect");
+    for (const auto& key : params.not_asked_for())
+      log_warning(path + ": " + key + " has no effect");
   } catch (const std::runtime_error& error) {
     throw bad_file(path, error.what());
   }
   return model;
 }
 
-bool is_pickle(const std::string& name) { return name.ends_with(".pth") || name.ends_with(".pt") || name.ends_with(".bin"); }
+bool is_pickle(const std::string& name) {
+  return name.ends_with(".pth") || name.ends_with(".pt") || name.ends_with(".bin");
+}
 
 std::vector<std::string> weight_files(const std::string& folder) {
   const auto names = list_directory(folder);
@@ -67,9 +71,12 @@ std::vector<std::string> weight_files(const std::string& folder) {
   const auto pickle = std::find_if(names.begin(), names.end(), is_pickle);
   if (pickle == names.end()) throw bad_file(folder, "holds no *.safetensors");
   throw bad_file(join_path(folder, *pickle),
-                 "is a pickle, which can run any program and is not read; save it as model.safetensors first, in Python: "
-                 "safetensors.torch.save_file({k: v.clone() for k, v in torch.load(\"" + *pickle + "\", weights_only=True).items()}, "
-                 "\"model.safetensors\")");
+                 "is a pickle, which can run any program and is not read; save it as "
+                 "model.safetensors first, in Python: "
+                 "safetensors.torch.save_file({k: v.clone() for k, v in torch.load(\"" +
+                     *pickle +
+                     "\", weights_only=True).items()}, "
+                     "\"model.safetensors\")");
 }
 
 /// The tensors of all files by their names without the wrapper.
@@ -79,8 +86,11 @@ class OfficialWeights {
     for (const auto& path : weight_files(folder)) readers_.emplace_back(path);
     for (const auto& reader : readers_) {
       for (const auto& entry : reader.entries()) {
-        const std::string name = entry.name.starts_with(kWrapper) ? entry.name.substr(std::string(kWrapper).size()) : entry.name;
-        if (!tensors_.emplace(name, Place{&reader, &entry}).second) throw bad_file(reader.path(), "tensor " + name + " comes twice");
+        const std::string name = entry.name.starts_with(kWrapper)
+                                     ? entry.name.substr(std::string(kWrapper).size())
+                                     : entry.name;
+        if (!tensors_.emplace(name, Place{&reader, &entry}).second)
+          throw bad_file(reader.path(), "tensor " + name + " comes twice");
       }
     }
   }
@@ -88,10 +98,13 @@ class OfficialWeights {
   /// Takes one tensor as float32.
   Tensor take(const std::string& name, const std::vector<int64_t>& shape) {
     const auto found = tensors_.find(name);
-    if (found == tensors_.end()) throw bad_file(readers_[0].path(), "has no tensor " + name + ", which a model of these arguments needs");
+    if (found == tensors_.end())
+      throw bad_file(readers_[0].path(),
+                     "has no tensor " + name + ", which a model of these arguments needs");
     const auto [reader, entry] = found->second;
     if (entry->shape != shape) {
-      throw bad_file(reader->path(), "tensor " + name + " is " + text_of(entry->shape) + ", a model of these arguments needs " + text_of(shape));
+      throw bad_file(reader->path(), "tensor " + name + " is " + text_of(entry->shape) +
+                                         ", a model of these arguments needs " + text_of(shape));
     }
     Tensor tensor = torch::empty(shape, dtype_of(*reader, *entry));
     reader->read(*entry, 0, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
@@ -102,7 +115,8 @@ class OfficialWeights {
   void expect_all_taken() const {
     if (tensors_.empty()) return;
     const auto& [name, place] = *tensors_.begin();
-    throw bad_file(place.reader->path(), "tensor " + name + " is not in a model of these arguments");
+    throw bad_file(place.reader->path(),
+                   "tensor " + name + " is not in a model of these arguments");
   }
 
  private:
@@ -119,10 +133,15 @@ class OfficialWeights {
 
   static torch::Dtype dtype_of(const SafetensorsReader& reader, const TensorEntry& entry) {
     switch (entry.type) {
-      case DataType::kF32: return torch::kFloat32;
-      case DataType::kF16: return torch::kFloat16;
-      case DataType::kBF16: return torch::kBFloat16;
-      default: throw bad_file(reader.path(), "tensor " + entry.name + " is " + name_of(entry.type) + ", expected F32, F16 or BF16");
+      case DataType::kF32:
+        return torch::kFloat32;
+      case DataType::kF16:
+        return torch::kFloat16;
+      case DataType::kBF16:
+        return torch::kBFloat16;
+      default:
+        throw bad_file(reader.path(), "tensor " + entry.name + " is " + name_of(entry.type) +
+                                          ", expected F32, F16 or BF16");
     }
   }
 
@@ -135,18 +154,23 @@ class OfficialWeights {
 nlohmann::ordered_json params_of(const Choice& model) {
   if (model.name == "yoco") return official_params_of(model.as<YocoConfig>());
   if (model.name == "transformer") return official_params_of(model.as<TransformerConfig>());
-  throw bad_usage("a model of family " + model.name + " cannot be written as yoco-official, which has yoco and transformer");
+  throw bad_usage("a model of family " + model.name +
+                  " cannot be written as yoco-official, which has yoco and transformer");
 }
 
-/// Under the official names. A tied head is there twice, as the official tables are always separate.
+/// Under the official names. A tied head is there twice, as the official tables are always
+/// separate.
 std::map<std::string, Tensor> official_weights(const PortableModel& portable) {
   std::map<std::string, Tensor> weights;
-  for (const auto& [name, tensor] : portable.weights) weights.emplace(official_name(portable.model, name), tensor.contiguous());
-  weights.emplace(official_name(portable.model, kHead), weights.at(official_name(portable.model, kEmbedding)));
+  for (const auto& [name, tensor] : portable.weights)
+    weights.emplace(official_name(portable.model, name), tensor.contiguous());
+  weights.emplace(official_name(portable.model, kHead),
+                  weights.at(official_name(portable.model, kEmbedding)));
   return weights;
 }
 
-void write_files(const std::string& folder, const std::string& params, const std::map<std::string, Tensor>& weights) {
+void write_files(const std::string& folder, const std::string& params,
+                 const std::map<std::string, Tensor>& weights) {
   std::vector<TensorEntry> entries;
   for (const auto& [name, tensor] : weights) {
     TensorEntry entry;
@@ -171,7 +195,8 @@ PortableModel read_yoco_official(const std::string& folder) {
   portable.model = read_params(params_path(folder));
   OfficialWeights weights(folder);
   for (const auto& info : parameters_info(*model_factory().build(portable.model))) {
-    portable.weights.emplace_back(info.name, weights.take(official_name(portable.model, info.name), info.global_shape));
+    portable.weights.emplace_back(
+        info.name, weights.take(official_name(portable.model, info.name), info.global_shape));
   }
   weights.expect_all_taken();
   return portable;
@@ -180,14 +205,18 @@ PortableModel read_yoco_official(const std::string& folder) {
 void write_yoco_official(const std::string& folder, const PortableModel& portable) {
   const std::string params = params_of(portable.model).dump(2) + "\n";
   const std::string partial = folder + ".partial";
-  remove_tree(partial);  // of an export that was killed
-  make_directories(partial);
   try {
+    remove_tree(partial);  // of an export that was killed
+    make_directories(partial);
     write_files(partial, params, official_weights(portable));
     rename_file(partial, folder);
     sync_directory(parent_of(folder));
-  } catch (const UserError&) {
-    remove_tree(partial);
+  } catch (...) {
+    try {
+      remove_tree(partial);
+    } catch (const UserError&) {
+      // The first error is the one to report; the next export removes what is left.
+    }
     throw;
   }
 }

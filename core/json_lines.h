@@ -49,6 +49,8 @@ class JsonLinesWriter {
   explicit JsonLinesWriter(const std::string& path);
   /// Throws cannot_write; a half line that a full disk left is cut off before the next one.
   void write(const nlohmann::ordered_json& object);
+  /// What was written survives a loss of power. Throws cannot_write.
+  void sync() { file_.sync(); }
 
  private:
   void cut_off_half_line();

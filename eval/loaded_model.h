@@ -11,7 +11,7 @@ namespace tandem {
 /// A model ready for inference, with what it was trained with.
 struct LoadedModel {
   std::shared_ptr<LanguageModel> model;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Tokenizer> tokenizer;  // null: not known (imported weights)
   ConfigNode config;       // of the run, whole
   std::string checkpoint;  // folder
   int64_t step = 0;

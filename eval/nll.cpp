@@ -18,7 +18,7 @@ constexpr const char* kUnigram = "unigram";
 
 struct Total {
   ScoreResult score;
-  int64_t bytes = 0;  // of text that the scored tokens stand for
+  int64_t bytes = 0;  // of text that the scored tokens stand for; 0 = not known
   double nll() const { return score.nll_sum / score.weight; }
   double bpb() const { return score.nll_sum / std::log(2.0) / static_cast<double>(bytes); }
 };
@@ -47,7 +47,7 @@ NllWindows make_windows(const NllConfig& config, std::shared_ptr<const TokenFile
     throw bad_usage("--chunk needs windows without document masks; give --mask-documents false");
   }
   const int64_t available = windows.file->tokens();
-  windows.tokens = std::min(available, config.max_tokens.value_or(available - 1) + 1);
+  windows.tokens = 1 + std::min(available - 1, config.max_tokens.value_or(available - 1));
   if (windows.tokens < 2)
     throw bad_file(windows.file->prefix(),
                    fmt::format("holds {} tokens, expected at least 2", available));
@@ -65,11 +65,13 @@ void check_ids(const Row& row, int64_t vocab_size, const std::string& prefix) {
   }
 }
 
-int64_t bytes_of_targets(const Row& row, const Tokenizer& tokenizer) {
+// 0 without a tokenizer.
+int64_t bytes_of_targets(const Row& row, const Tokenizer* tokenizer) {
   int64_t bytes = 0;
+  if (!tokenizer) return bytes;
   for (const int64_t target : row.targets) {
-    if (target >= 0 && target < tokenizer.vocab_size())
-      bytes += tokenizer.byte_length(static_cast<int32_t>(target));
+    if (target >= 0 && target < tokenizer->vocab_size())
+      bytes += tokenizer->byte_length(static_cast<int32_t>(target));
   }
   return bytes;
 }
@@ -106,10 +108,10 @@ void add_result(Json& record, const NllConfig& config, const NllWindows& windows
   record["skip"] = windows.skip;
   record["chunk"] = config.chunk;
   record["tokens_scored"] = static_cast<int64_t>(total.score.weight);
-  record["bytes_scored"] = total.bytes;
+  record["bytes_scored"] = total.bytes > 0 ? Json(total.bytes) : Json();
   record["nll"] = total.nll();
   record["ppl"] = std::exp(total.nll());
-  record["bpb"] = total.bpb();
+  record["bpb"] = total.bytes > 0 ? Json(total.bpb()) : Json();
   record["nll_by_position"] = by_position(total.score, config.buckets);
 }
 
@@ -146,7 +148,7 @@ Total score_model(const NllConfig& config, const EvalArgs& args, const NllWindow
                  [&](const std::vector<Row>& rows) {
                    for (const Row& row : rows) {
                      check_ids(row, loaded.model->vocab_size(), windows.file->prefix());
-                     total.bytes += bytes_of_targets(row, *loaded.tokenizer);
+                     total.bytes += bytes_of_targets(row, loaded.tokenizer.get());
                    }
                    total.score +=
                        score_rows(*loaded.model, rows, args.device, args.batch, config.chunk);
@@ -166,7 +168,7 @@ Total score_unigram(const NllConfig& config, const EvalArgs& args, const NllWind
                      total.score.nll_by_position.resize(
                          std::max(total.score.nll_by_position.size(), row.targets.size()));
                      total.score.count_by_position.resize(total.score.nll_by_position.size());
-                     total.bytes += bytes_of_targets(row, *loaded.tokenizer);
+                     total.bytes += bytes_of_targets(row, loaded.tokenizer.get());
                      for (size_t t = 0; t < row.targets.size(); ++t) {
                        if (row.targets[t] == kIgnored) continue;
                        const double value = nll[static_cast<size_t>(row.targets[t])];

@@ -4,6 +4,7 @@
 
 #include "train/setup.h"
 #include "train/train_step.h"
+#include "train/validation.h"
 
 namespace tandem {
 
@@ -24,6 +25,8 @@ DryRun dry_run(TrainConfig& config, const ModelFactory& factory, torch::Device d
   const int64_t rows_each = config.training.micro_batch_size.value();
   std::vector<Row> rows;
   for (int64_t i = 0; i < rows_each; ++i) rows.push_back(sampler->row(i));
+  check_ids(rows, run.model->vocab_size(), "the training data");
+  Validation(config, run.model->packing()).check_ids(run.model->vocab_size());
   apply_packing(rows, run.model->packing());
   for (int pass = 0; pass < 2; ++pass) {  // the first one also warms up
     const auto begin = std::chrono::steady_clock::now();

@@ -57,6 +57,8 @@ class Metrics {
   /// and TensorBoard points.
   void step(const StepStats& stats);
   void validation(int64_t step, const ScoreResult& result, double seconds);
+  /// metrics.jsonl survives a loss of power as it stands now.
+  void sync() { lines_.sync(); }
   /// Ends the progress bar.
   void finish();
 

@@ -125,6 +125,14 @@ bool RunDir::has_metric(int64_t step, const char* key) const {
   return found;
 }
 
+ordered_json RunDir::last_start() const {
+  if (!exists(file("run.json"))) return nullptr;
+  const ordered_json run = read_json(file("run.json"));
+  const auto starts = run.find("starts");
+  const bool any = starts != run.end() && starts->is_array() && !starts->empty();
+  return any ? starts->back() : ordered_json();
+}
+
 void RunDir::record_start(const std::string& config_yaml, const ordered_json& facts,
                           const ordered_json& start) {
   const std::string path = file("run.json");

@@ -37,6 +37,8 @@ class RunDir {
   /// metrics.jsonl has a line of this step with this key.
   bool has_metric(int64_t step, const char* key) const;
 
+  /// What record_start() got as `start` from the process before; null in a new run.
+  nlohmann::ordered_json last_start() const;
   /// Writes config.yaml, and run.json with `facts` and, under "starts", `start` after those of
   /// earlier processes.
   void record_start(const std::string& config_yaml, const nlohmann::ordered_json& facts,

@@ -24,6 +24,29 @@ void check_context_length(const TrainConfig& config, const LanguageModel& model)
                   ", as the rows of the model are");
 }
 
+/// What `read` takes from state.json; throws bad_file for what is missing or wrong there.
+template <typename Read>
+auto from_state(const Checkpoint& checkpoint, const Read& read) {
+  const ordered_json state = checkpoint.state();
+  try {
+    return read(state);
+  } catch (const std::runtime_error& error) {
+    throw bad_file(join_path(checkpoint.folder(), "state.json"), error.what());
+  }
+}
+
+/// Warns where weights are of another tokenizer, or do not say of which: imported ones may not.
+void compare_tokenizers(const Checkpoint& from, const Tokenizer& tokenizer) {
+  const std::string path = from.tokenizer();
+  const ConfigNode config = parse_yaml(from.config_yaml(), join_path(from.folder(), "config.yaml"));
+  const ConfigNode* data = config.find("data");
+  if (path == "bytes" && !(data && data->find("tokenizer"))) {
+    log_warning(from.folder() + " does not say which tokenizer its weights are for");
+  } else if (load_tokenizer(path)->model_bytes() != tokenizer.model_bytes()) {
+    log_warning(from.folder() + " has another tokenizer than " + tokenizer.name());
+  }
+}
+
 /// The model on meta and a run around it.
 Run empty_run(const TrainConfig& config, const ModelFactory& factory, torch::Device device) {
   Run run;
@@ -69,9 +92,7 @@ Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokeni
   Run run = empty_run(config, factory, device);
   if (config.init) {
     const Checkpoint from(find_checkpoint(config.init->from));
-    if (load_tokenizer(from.tokenizer())->model_bytes() != tokenizer.model_bytes()) {
-      log_warning(from.folder() + " has another tokenizer than " + tokenizer.name());
-    }
+    compare_tokenizers(from, tokenizer);
     materialise_empty(*run.model, device, torch::kFloat32);
     from.load_weights(*run.model);
     *origin = {{"checkpoint", from.folder()}, {"step", from.step()}};
@@ -100,14 +121,14 @@ Run resumed_run(const Checkpoint& checkpoint, const TrainConfig& config,
   materialise_empty(*run.model, device, torch::kFloat32);
   checkpoint.load_weights(*run.model);
   make_optimizer(run, config);
-  const ordered_json state = checkpoint.state();
-  try {
-    run.step = checkpoint.step();
+  run.step = checkpoint.step();
+  from_state(checkpoint, [&](const ordered_json& state) {
+    get_int(state, "step", run.step, run.step);
+    const int64_t next_sample = run.step * config.training.rows_per_step();
+    get_int(state, "next_sample", next_sample, next_sample);
     run.skipped = get_int(state, "skipped", 0, run.step);
     run.skipped_in_a_row = get_int(state, "skipped_in_a_row", 0, run.skipped);
-  } catch (const std::runtime_error& error) {
-    throw bad_file(join_path(checkpoint.folder(), "state.json"), error.what());
-  }
+  });
   run.optimizer->load(checkpoint, run.step - run.skipped);
   return run;
 }
@@ -122,9 +143,9 @@ TrainConfig config_of(const Checkpoint& checkpoint, const ModelFactory& factory)
 void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
                     TrainConfig& old_config, TrainConfig& config, const Origins& origins) {
   judge_drift(run_folder, find_drift(write_config(old_config), write_config(config)));
-  const ordered_json state = checkpoint.state();
   const auto compare = [&](const char* hash, const char* key, const std::string& now) {
-    const std::string before = get_string(state, hash);
+    const std::string before =
+        from_state(checkpoint, [&](const ordered_json& state) { return get_string(state, hash); });
     if (before == now) return;
     throw bad_usage(run_folder + ": cannot be resumed: the contents of " + key +
                     " changed, their hash was " + before + ", is " + now +

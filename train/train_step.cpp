@@ -26,21 +26,20 @@ MicroBatches make_micro_batches(const std::vector<Row>& rows, int64_t size, torc
   return made;
 }
 
-/// Ids that no embedding has mean data of another tokenizer: better said here than by an index
-/// error on some device.
-void check_ids(const std::vector<Row>& rows, int64_t vocab_size) {
+}  // namespace
+
+// Better said here than by an index error on some device.
+void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::string& what) {
   int64_t highest = 0;
   for (const Row& row : rows) {
     for (const auto* ids : {&row.tokens, &row.targets})
       highest = std::max(highest, *std::max_element(ids->begin(), ids->end()));
   }
   if (highest < vocab_size) return;
-  throw UserError(kExitBadFile, "the training data holds token " + std::to_string(highest) +
+  throw UserError(kExitBadFile, what + " holds token " + std::to_string(highest) +
                                     ", the model's vocab_size is " + std::to_string(vocab_size) +
                                     "; tokenize the data with the tokenizer of data.tokenizer");
 }
-
-}  // namespace
 
 void apply_packing(std::vector<Row>& rows, const Packing& packing) {
   for (Row& row : rows) {
@@ -70,7 +69,7 @@ Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainC
 }
 
 StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
-  check_ids(rows, run.model->vocab_size());
+  check_ids(rows, run.model->vocab_size(), "the training data");
   StepStats stats;
   stats.lr = learning_rate(config.lr_schedule, config.optimizer.lr, run.step);
   const Tensor loss = accumulate_gradients(run, rows, config);

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/packing.h"
@@ -20,6 +21,10 @@ struct Run {
   int64_t skipped = 0;           // of them, because something was not finite
   int64_t skipped_in_a_row = 0;  // up to now
 };
+
+/// Throws UserError (exit code 66) where `rows` hold an id that the model has not: `what`, such as
+/// "the training data", is of another tokenizer.
+void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::string& what);
 
 /// Takes from scoring what the model gives no probability.
 void apply_packing(std::vector<Row>& rows, const Packing& packing);

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/version.h"
 #include "data/loader.h"
 #include "train/metrics.h"
 #include "train/run_dir.h"
@@ -26,6 +27,15 @@ constexpr int64_t kMostSkippedInARow = 3;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Says what is another than at the run's last start and can change the numbers of a step.
+void warn_of_changes(const ordered_json& before, const ordered_json& now) {
+  for (const char* key : {"device_name", "tandem", "libtorch", "compiler"}) {
+    if (!before.is_object() || !before.contains(key) || before.at(key) == now.at(key)) continue;
+    log_warning(fmt::format("{} was {}, is {}; further steps may differ in their last bits", key,
+                            before.at(key).dump(), now.at(key).dump()));
+  }
 }
 
 bool due(int64_t step, int64_t every) { return step % every == 0; }
@@ -70,15 +80,20 @@ class Trainer {
   void log_summary() const;
   Metrics make_metrics() const;
   void loop();
-  void validate(Metrics& metrics);
+  bool validate(Metrics& metrics);
   void save();
   void finish();
 
   bool stopping() const { return signal_.received() != 0; }
-  bool validation_due() const {
-    return !validation_->empty() &&
-           (due(run_.step, config_.validation.every) || run_.step == config_.training.steps);
+  bool validation_due(int64_t step) const {
+    return !config_.data.validation.empty() &&
+           (due(step, config_.validation.every) || step == config_.training.steps);
   }
+  /// A process that was stopped between a step and its validation leaves that to the next one.
+  bool validation_missing(int64_t step) const {
+    return step > 0 && validation_due(step) && !dir_.has_metric(step, "validation_loss");
+  }
+  bool stop_at_reached() const { return options_.stop_at && run_.step >= *options_.stop_at; }
 
   TrainConfig config_;
   const ModelFactory& factory_;
@@ -91,7 +106,8 @@ class Trainer {
   Origins origins_;
   std::optional<Validation> validation_;
   Run run_;
-  ordered_json weights_from_;  // "random", or where they were read
+  ordered_json weights_from_;     // "random", or where they were read
+  bool validation_left_ = false;  // a signal came before that of run_.step was done
   TrainOutcome outcome_;
 };
 
@@ -113,7 +129,7 @@ bool Trainer::prepare() {
     check_same_run(dir_.path(), *checkpoint, *old_config, config_, origins_);
     outcome_.step = checkpoint->step();
     outcome_.checkpoint = checkpoint->folder();
-    if (checkpoint->step() >= config_.training.steps) {
+    if (checkpoint->step() >= config_.training.steps && !validation_missing(checkpoint->step())) {
       log_line(fmt::format("{}: finished, at step {} of {}", dir_.path(), checkpoint->step(),
                            config_.training.steps));
       return false;
@@ -124,6 +140,7 @@ bool Trainer::prepare() {
     run_ = new_run(config_, factory_, *tokenizer_, options_.device, &weights_from_);
   }
   validation_.emplace(config_, run_.model->packing());
+  validation_->check_ids(run_.model->vocab_size());
   dir_.cut_metrics(run_.step);
   return true;
 }
@@ -143,8 +160,10 @@ void Trainer::record_start() {
                               {"device", options_.device.str()},
                               {"device_name", device_name(options_.device)},
                               {"threads", config_.training.threads.value()},
+                              {"tandem", kTandemVersion},
                               {"libtorch", TORCH_VERSION},
                               {"compiler", __VERSION__}};
+  if (run_.step > 0) warn_of_changes(dir_.last_start(), start);
   dir_.record_start(to_yaml(write_config(config_)), facts, start);
 }
 
@@ -186,13 +205,11 @@ Metrics Trainer::make_metrics() const {
 
 void Trainer::loop() {
   Metrics metrics = make_metrics();
-  // A process that was stopped between a step and its validation left that to the next one.
-  if (run_.step > 0 && validation_due() && !dir_.has_metric(run_.step, "validation_loss"))
-    validate(metrics);
+  if (validation_missing(run_.step)) validation_left_ = !validate(metrics);
 
   const int64_t rows_per_step = config_.training.rows_per_step();
   Loader loader(sampler_, run_.step * rows_per_step, rows_per_step);
-  bool leave = false;
+  bool leave = validation_left_ || stop_at_reached();
   while (run_.step < config_.training.steps && !leave) {
     const auto begin = Clock::now();
     std::vector<Row> rows = loader.next();
@@ -205,21 +222,25 @@ void Trainer::loop() {
     outcome_.step = run_.step;
     outcome_.loss = stats.loss;
     if (run_.skipped_in_a_row == kMostSkippedInARow) break;
-    if (validation_due() && !stopping()) validate(metrics);
-    leave = stopping() || run_.step == options_.stop_at;
-    if (leave || due(run_.step, config_.checkpoint.every) || run_.step == config_.training.steps)
+    validation_left_ = validation_due(run_.step) && !validate(metrics);
+    leave = stopping() || stop_at_reached();
+    if (leave || due(run_.step, config_.checkpoint.every) || run_.step == config_.training.steps) {
+      metrics.sync();  // a checkpoint never survives the metrics of its steps
       save();
+    }
   }
   metrics.finish();
   finish();
 }
 
-void Trainer::validate(Metrics& metrics) {
+/// False when a signal came first.
+bool Trainer::validate(Metrics& metrics) {
   const auto begin = Clock::now();
   const auto result = validation_->score(*run_.model, run_.device, [this] { return stopping(); });
-  if (!result) return;
+  if (!result) return false;
   metrics.validation(run_.step, *result, seconds_since(begin));
   outcome_.validation_loss = result->nll_sum / result->weight;
+  return true;
 }
 
 void Trainer::save() {
@@ -246,10 +267,14 @@ void Trainer::finish() {
         "checkpoint is {}",
         run_.step, kMostSkippedInARow, outcome_.checkpoint.empty() ? "none" : outcome_.checkpoint));
     outcome_.exit_code = kExitStopped;
+  } else if (validation_left_ || (stopping() && run_.step < steps)) {
+    log_line(fmt::format("stopped after step {} of {}{}; the same command goes on from there",
+                         run_.step, steps, validation_left_ ? ", before its validation" : ""));
+    outcome_.exit_code = 128 + signal_.received();
   } else if (run_.step < steps) {
-    log_line(fmt::format("stopped after step {} of {}; the same command goes on from there",
-                         run_.step, steps));
-    if (stopping()) outcome_.exit_code = 128 + signal_.received();
+    log_line(fmt::format(
+        "stopped after step {} of {}, as --stop-at {} says; the same command without it goes on",
+        run_.step, steps, *options_.stop_at));
   } else {
     log_line(fmt::format("finished after step {}", run_.step));
   }

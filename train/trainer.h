@@ -10,8 +10,9 @@ namespace tandem {
 struct TrainOptions {
   std::string run_folder;
   torch::Device device = torch::kCPU;
-  std::string command;             // as typed, for run.json
-  std::optional<int64_t> stop_at;  // leave after this step, saving as at a signal
+  std::string command;  // as typed, for run.json
+  /// >= 1: leave after this step, saving as at a signal; at once when it is done already.
+  std::optional<int64_t> stop_at;
 };
 
 struct TrainOutcome {

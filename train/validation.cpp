@@ -20,17 +20,29 @@ Validation::Validation(const TrainConfig& config, const Packing& packing)
   }
 }
 
+std::vector<Row> Validation::rows(size_t v, int64_t begin) const {
+  std::vector<Row> rows;
+  for (int64_t k = begin; k < std::min(windows_[v], begin + batch_); ++k)
+    rows.push_back(views_[v].window(k, mask_documents_));
+  return rows;
+}
+
+void Validation::check_ids(int64_t vocab_size) const {
+  for (size_t v = 0; v < views_.size(); ++v) {
+    for (int64_t begin = 0; begin < windows_[v]; begin += batch_)
+      tandem::check_ids(rows(v, begin), vocab_size, "the validation data");
+  }
+}
+
 std::optional<ScoreResult> Validation::score(LanguageModel& model, torch::Device device,
                                              const std::function<bool()>& stop) const {
   ScoreResult result;
   for (size_t v = 0; v < views_.size(); ++v) {
     for (int64_t begin = 0; begin < windows_[v]; begin += batch_) {
       if (stop()) return std::nullopt;
-      std::vector<Row> rows;
-      for (int64_t k = begin; k < std::min(windows_[v], begin + batch_); ++k)
-        rows.push_back(views_[v].window(k, mask_documents_));
-      apply_packing(rows, packing_);
-      result += score_rows(model, rows, device, batch_);
+      std::vector<Row> batch = rows(v, begin);
+      apply_packing(batch, packing_);
+      result += score_rows(model, batch, device, batch_);
     }
   }
   return result;

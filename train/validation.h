@@ -15,11 +15,15 @@ class Validation {
  public:
   Validation(const TrainConfig& config, const Packing& packing);  ///< `config` is resolved
   bool empty() const { return views_.empty(); }
+  /// Throws UserError (exit code 66) where it holds an id that the model has not.
+  void check_ids(int64_t vocab_size) const;
   /// NLL over all of it; nothing when `stop` became true on the way.
   std::optional<ScoreResult> score(LanguageModel& model, torch::Device device,
                                    const std::function<bool()>& stop) const;
 
  private:
+  /// The batch of source `v` that begins at window `begin`.
+  std::vector<Row> rows(size_t v, int64_t begin) const;
   int64_t batch_;
   bool mask_documents_;
   Packing packing_;

@@ -8,7 +8,8 @@
 
 #include "core/json_lines.h"
 #include "nn/checkpoint.h"
-#include "tests/cli/golden.h"
+#include "tests/golden.h"
+#include "tests/nn/helpers.h"
 #include "tests/cli/tiny_models.h"
 #include "tests/core/helpers.h"
 #include "yoco/official_names.h"
@@ -134,7 +135,9 @@ TEST_F(ConvertTest, OfficialNames) {
 
 TEST_F(ConvertTest, TheCheckpointHoldsConfigAndWeights) {
   put_file(folder_ / "run.yaml", "data: {tokenizer: bytes, train: [{path: books}]}\nmodel: {family: transformer}\ntraining: {context_length: 64}\n");
+  testing::internal::CaptureStderr();
   import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "plain", .config = "", .verify = false});
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("warning: no tokenizer is kept"));
   const Checkpoint plain(folder_ / "plain");
   plain.verify();
   EXPECT_EQ(plain.step(), 0);

@@ -53,6 +53,17 @@ TEST_F(EvalCommandTest, NllPrintsATableAndAppendsJson) {
   EXPECT_THAT(lines, HasSubstr(as_json.out));
 }
 
+TEST_F(EvalCommandTest, WithoutATokenizerThereAreNoBitsPerByte) {
+  const std::string run = write_tiny_run(folder_ / "imported", kTinyByteYoco, 7, 24, false);
+  const auto record = parse_json(eval({"nll", run, "--data", data_, "--json", "--device", "cpu",
+                                       "--max-tokens", "9223372036854775807"})
+                                     .out);
+  EXPECT_EQ(record["tokens_scored"], 53);
+  EXPECT_TRUE(record["bpb"].is_null());
+  EXPECT_TRUE(record["bytes_scored"].is_null());
+  EXPECT_THAT(eval({"nll", run, "--data", data_, "--device", "cpu"}).out, HasSubstr(" n/a\n"));
+}
+
 TEST_F(EvalCommandTest, OptionsAreCheckedAsConfigValues) {
   EXPECT_EQ(error_of(
                 [&] {

@@ -77,6 +77,17 @@ TEST_F(GenerateCommandTest, WithoutAnyTokenThereIsNothingToContinue) {
   EXPECT_EQ(json_of({"--prompt", "", "--bos", "bos"})["prompt_tokens"], 1);
 }
 
+TEST_F(GenerateCommandTest, WithoutATokenizerItRefuses) {
+  const std::string run = write_tiny_run(folder_ / "imported", kTinyByteYoco, 7, 24, false);
+  EXPECT_EQ(
+      error_of([&] {
+        run_captured(run_generate, "tandem generate", {run, "--prompt", "x", "--device", "cpu"});
+      }),
+      checkpoint_folder(run, 7) +
+          ": holds no tokenizer to read the prompt with; import it with --config, a config "
+          "that names data.tokenizer");
+}
+
 TEST_F(GenerateCommandTest, WrongOptionsAreNamed) {
   const Ran ran = generate_with({"--prompt", "x", "--top-p", "1.5"});
   EXPECT_EQ(ran.code, kExitUsage);

@@ -42,11 +42,14 @@ TEST(MainTest, HelpListsEveryCommandOnOneLine) {
   EXPECT_EQ(tandem("").code, kExitUsage);
 }
 
-TEST(MainTest, ACommandHasHelpOfItsOwn) {
-  const Ran ran = tandem("score --help");
-  EXPECT_EQ(ran.code, kExitDone);
-  EXPECT_THAT(ran.out, HasSubstr("Usage: tandem score "));
-  EXPECT_THAT(ran.out, HasSubstr("Example: tandem score "));
+TEST(MainTest, EveryCommandHasHelpOfItsOwn) {
+  for (const char* command :
+       {"train", "data", "eval", "generate", "score", "bench", "convert", "config"}) {
+    const Ran ran = tandem(command + std::string(" --help"));
+    EXPECT_EQ(ran.code, kExitDone);
+    EXPECT_THAT(ran.out, HasSubstr("Usage: tandem " + std::string(command) + " "));
+    EXPECT_THAT(ran.out, HasSubstr("Example: tandem " + std::string(command) + " "));
+  }
 }
 
 TEST(MainTest, VersionNamesTandemAndLibTorch) {

@@ -5,7 +5,8 @@
 
 #include "cli/commands.h"
 #include "core/file.h"
-#include "tests/cli/golden.h"
+#include "tests/golden.h"
+#include "tests/nn/helpers.h"
 #include "tests/cli/tiny_checkpoint.h"
 #include "tests/data/temp_folder.h"
 

@@ -10,19 +10,19 @@
 namespace tandem {
 
 /// Writes a run's checkpoint of a model with random weights (those of make_tiny_model in float32)
-/// and the byte tokenizer; returns the run folder.
+/// and the byte tokenizer, or none; returns the run folder.
 inline std::string write_tiny_run(const std::string& run_folder, const std::string& model_yaml,
-                                  int64_t step = 7, int64_t context_length = 24) {
+                                  int64_t step = 7, int64_t context_length = 24,
+                                  bool with_tokenizer = true) {
   CheckpointContents contents;
   contents.step = step;
   const auto model = make_tiny_model(model_yaml, torch::kFloat32);
   for (const auto& parameter : model->named_parameters()) {
     contents.weights.emplace_back(parameter.key(), parameter.value().detach().clone());
   }
-  contents.config_yaml =
-      "model: " + model_yaml +
-      "\ndata: {tokenizer: bytes}\ntraining: {context_length: " + std::to_string(context_length) +
-      "}\n";
+  contents.config_yaml = "model: " + model_yaml +
+                         (with_tokenizer ? "\ndata: {tokenizer: bytes}" : "") +
+                         "\ntraining: {context_length: " + std::to_string(context_length) + "}\n";
   contents.state = {{"step", step}};
   write_checkpoint(checkpoint_folder(run_folder, step), contents);
   return run_folder;

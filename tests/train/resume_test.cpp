@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <csignal>
+
+#include "core/version.h"
 #include "nn/checkpoint.h"
 #include "tests/train/helpers.h"
 #include "train/drift.h"
@@ -73,6 +76,84 @@ TEST_F(ResumeTest, AValidationThatAStopPreventedIsMadeUpFor) {
   write_file(path, text.substr(0, text.find("{\"step\":4,\"validation_loss\"")));
   train_tiny(folder_, "part");
   expect_same_as_whole("part");
+}
+
+TEST_F(ResumeTest, AValidationOfTheLastStepThatASignalPreventedIsMadeUpFor) {
+  ModelFactory factory = tiny_factory();
+  factory.build = [build = factory.build](const Choice& model) {
+    std::raise(SIGTERM);  // while the run is being set up
+    return build(model);
+  };
+  train_tiny(folder_, "part", {}, 8);
+  for (int start = 0; start < 2; ++start) {  // in the last step, then in its validation
+    EXPECT_EQ(train_tiny(folder_, "part", {}, {}, factory).exit_code, 143);
+    EXPECT_EQ(checkpoint_steps(folder_ / "part").back(), 9);
+    EXPECT_EQ(metrics_of(folder_ / "part").size(), 11u);  // 9 steps, validations of 4 and 8
+  }
+  EXPECT_EQ(train_tiny(folder_, "part").exit_code, 0);
+  expect_same_as_whole("part");
+  train_tiny(folder_, "part");
+  EXPECT_NE(log().find("finished, at step 9 of 9"), std::string::npos) << log();
+}
+
+TEST_F(ResumeTest, AStopThatIsPassedAlreadyStopsAtOnce) {
+  train_tiny(folder_, "part", {}, 5);
+  const TrainOutcome outcome = train_tiny(folder_, "part", {}, 3);
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.step, 5);
+  EXPECT_NE(log().find("stopped after step 5 of 9, as --stop-at 3 says; the same command without "
+                       "it goes on"),
+            std::string::npos)
+      << log();
+}
+
+/// Writes a checkpoint anew, its sums right, with another state.json.
+void change_state(const std::string& folder, const std::string& key,
+                  const nlohmann::ordered_json& value) {
+  CheckpointContents contents;
+  {
+    const Checkpoint old(folder);
+    contents.step = old.step();
+    contents.config_yaml = old.config_yaml();
+    contents.state = old.state();
+    for (const auto& name : old.weight_names())
+      contents.weights.emplace_back(name, old.weight(name));
+  }
+  contents.state[key] = value;
+  std::filesystem::remove_all(folder);
+  write_checkpoint(folder, contents);
+}
+
+TEST_F(ResumeTest, AStateThatContradictsItsCheckpointIsRefused) {
+  const std::string checkpoint = checkpoint_folder(folder_ / "part", 2);
+  const auto message_with = [&](const std::string& key, const nlohmann::ordered_json& value) {
+    std::filesystem::remove_all(folder_ / "part");
+    train_tiny(folder_, "part", {}, 2);
+    change_state(checkpoint, key, value);
+    return error_of([&] { train_tiny(folder_, "part"); });
+  };
+  const std::string path = checkpoint + "/state.json: ";
+  EXPECT_EQ(message_with("step", 3), path + "step = 3, expected an integer in [2, 2]");
+  EXPECT_EQ(message_with("next_sample", 7),
+            path + "next_sample = 7, expected an integer in [12, 12]");
+  EXPECT_EQ(message_with("data_hash", nullptr), path + "data_hash = null, expected a string");
+}
+
+TEST_F(ResumeTest, WarnsOfAnotherPlace) {
+  train_tiny(folder_, "part", {}, 2);
+  const std::string path = folder_ / "part/run.json";
+  auto run = read_json(path);
+  auto& start = run["starts"][0];
+  EXPECT_EQ(start.at("tandem"), kTandemVersion);
+  const std::string compiler = start.at("compiler").dump();
+  start["compiler"] = "another";
+  write_file(path, run.dump());
+  train_tiny(folder_, "part", {}, 3);
+  EXPECT_NE(log().find("warning: compiler was \"another\", is " + compiler +
+                       "; further steps may differ in their last bits"),
+            std::string::npos)
+      << log();
+  EXPECT_EQ(log().find("libtorch was"), std::string::npos);
 }
 
 TEST_F(ResumeTest, FallsBackPastDamage) {

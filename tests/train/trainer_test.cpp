@@ -209,10 +209,19 @@ TEST(TrainerTest, IdsOfAnotherTokenizerAreRefused) {
       highest = std::max(highest, *std::max_element(ids->begin(), ids->end()));
   }
   ASSERT_GE(highest, 100);
-  EXPECT_EQ(error_of([&] { train_tiny(folder, "run", {"model.vocab_size=100"}); }),
-            "the training data holds token " + std::to_string(highest) +
-                ", the model's vocab_size is 100; tokenize the data with the tokenizer of "
-                "data.tokenizer");
+  const std::string advice =
+      ", the model's vocab_size is 100; tokenize the data with the tokenizer of data.tokenizer";
+  EXPECT_EQ(error_of([&] {
+              train_tiny(folder, "run", {"model.vocab_size=100", "data.validation=[]"});
+            }),
+            "the training data holds token " + std::to_string(highest) + advice);
+  const std::string validation =
+      error_of([&] { train_tiny(folder, "other", {"model.vocab_size=100"}); });
+  EXPECT_TRUE(validation.starts_with("the validation data holds token ")) << validation;
+  EXPECT_EQ(checkpoint_steps(folder / "other"), std::vector<int64_t>{});
+  TrainConfig config = tiny_config(folder.path(), {"model.vocab_size=100"});
+  const std::string dry = error_of([&] { dry_run(config, tiny_factory(), torch::kCPU); });
+  EXPECT_TRUE(dry.starts_with("the training data holds token ")) << dry;
 }
 
 TEST(TrainerTest, RowsAreAMultipleOfWhatTheModelNeeds) {
