@@ -18,30 +18,30 @@ endif()
 # objects could not be shared by ccache. Taken from -DTorch_DIR (LIBTORCH/share/cmake/Torch) or from the wheel in .venv.
 if(TANDEM_TORCH)
   if(Torch_DIR)
-    get_filename_component(torch_root ${Torch_DIR}/../../.. ABSOLUTE)
+    get_filename_component(TANDEM_TORCH_ROOT ${Torch_DIR}/../../.. ABSOLUTE)
   else()
-    file(GLOB torch_root ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+    file(GLOB TANDEM_TORCH_ROOT ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
   endif()
-  if(NOT EXISTS "${torch_root}/lib/libtorch_cpu.so")
+  if(NOT EXISTS "${TANDEM_TORCH_ROOT}/lib/libtorch_cpu.so")
     message(FATAL_ERROR "LibTorch not found: run scripts/setup.sh or give -DTorch_DIR=LIBTORCH/share/cmake/Torch")
   endif()
   add_library(tandem_torch INTERFACE)
   add_library(tandem::torch ALIAS tandem_torch)
-  target_include_directories(tandem_torch SYSTEM INTERFACE ${torch_root}/include
-                                                           ${torch_root}/include/torch/csrc/api/include)
+  target_include_directories(tandem_torch SYSTEM INTERFACE ${TANDEM_TORCH_ROOT}/include
+                                                           ${TANDEM_TORCH_ROOT}/include/torch/csrc/api/include)
   # fmt 12 comes inside the wheel, without its library.
   target_compile_definitions(tandem_torch INTERFACE FMT_HEADER_ONLY)
-  target_link_libraries(tandem_torch INTERFACE ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so
+  target_link_libraries(tandem_torch INTERFACE ${TANDEM_TORCH_ROOT}/lib/libtorch_cpu.so ${TANDEM_TORCH_ROOT}/lib/libc10.so
                                                Threads::Threads)
   if(TANDEM_CUDA)
-    if(NOT EXISTS "${torch_root}/lib/libtorch_cuda.so")
-      message(FATAL_ERROR "TANDEM_CUDA is ON, but ${torch_root} is a CPU build of LibTorch")
+    if(NOT EXISTS "${TANDEM_TORCH_ROOT}/lib/libtorch_cuda.so")
+      message(FATAL_ERROR "TANDEM_CUDA is ON, but ${TANDEM_TORCH_ROOT} is a CPU build of LibTorch")
     endif()
     # Its kernels register themselves when it is loaded; no symbol of it is named by us, so the linker must be told to keep it.
-    target_link_options(tandem_torch INTERFACE -Wl,--no-as-needed ${torch_root}/lib/libtorch_cuda.so
-                                               ${torch_root}/lib/libc10_cuda.so -Wl,--as-needed
+    target_link_options(tandem_torch INTERFACE -Wl,--no-as-needed ${TANDEM_TORCH_ROOT}/lib/libtorch_cuda.so
+                                               ${TANDEM_TORCH_ROOT}/lib/libc10_cuda.so -Wl,--as-needed
                                                -Wl,--allow-shlib-undefined)
   endif()
-  set(CMAKE_BUILD_RPATH "$ORIGIN" ${torch_root}/lib)
-  message(STATUS "LibTorch: ${torch_root}")
+  set(CMAKE_BUILD_RPATH "$ORIGIN" ${TANDEM_TORCH_ROOT}/lib)
+  message(STATUS "LibTorch: ${TANDEM_TORCH_ROOT}")
 endif()

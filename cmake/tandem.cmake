@@ -16,6 +16,10 @@ if(TANDEM_TORCH)
   add_library(tandem_pch STATIC ${CMAKE_BINARY_DIR}/pch.cpp)
   target_link_libraries(tandem_pch PUBLIC tandem_options tandem::torch)
   target_precompile_headers(tandem_pch PRIVATE <torch/torch.h>)
+  # For ccache: what the header was made from, in place of its bytes.
+  file(READ ${TANDEM_TORCH_ROOT}/include/torch/headeronly/version.h torch_version)
+  string(SHA256 pch_sum "${torch_version} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_CXX_FLAGS} ${CMAKE_BUILD_TYPE}")
+  file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/tandem_pch.dir/cmake_pch.hxx.gch.sum "${pch_sum}")
 endif()
 
 # tandem_library(NAME [TORCH] SOURCES a.cpp ... [DEPENDS core ...]): the library of one folder. TORCH: it may include LibTorch.
@@ -48,6 +52,9 @@ function(tandem_tests NAME)
   target_link_libraries(${NAME}_test PRIVATE tandem_options GTest::gtest GTest::gmock GTest::gtest_main)
   if(ARG_TORCH)
     target_link_libraries(${NAME}_test PRIVATE tandem::torch)
+    # The header was compiled as for a library; -fPIE objects could not use it.
+    set_target_properties(${NAME}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${NAME}_test PRIVATE -fPIC)
     target_precompile_headers(${NAME}_test REUSE_FROM tandem_pch)
     if(TARGET tandem)
       target_compile_definitions(${NAME}_test PRIVATE TANDEM_BINARY="$<TARGET_FILE:tandem>")

@@ -11,8 +11,10 @@ build() {
   shift
   local options=()
   if command -v ccache >/dev/null; then
-    # The precompiled header is safe to share: ccache checks what it was made from.
+    # Objects are shared by all presets and clones: paths count from the build folder, and the precompiled header, which differs from folder
+    # to folder by its own path, is known by what it was made from (cmake_pch.hxx.gch.sum, see cmake/tandem.cmake).
     export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=true CCACHE_PCH_EXTSUM=true
     options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_FLAGS=-fpch-preprocess)
   fi
   if command -v mold >/dev/null; then options+=(-DCMAKE_LINKER_TYPE=MOLD); fi

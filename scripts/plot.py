@@ -83,9 +83,9 @@ def plot_loss(runs, unigram, path):
     seen = []
     for colour, run in zip(COLOURS, runs):
         lines = read_lines(pathlib.Path(run) / "metrics.jsonl")
-        train = [line for line in lines if "loss" in line]
+        train = [line for line in lines if line.get("loss") is not None]  # null: a step that was skipped
         valid = [line for line in lines if "validation_loss" in line]
-        tokens_at = {line["step"]: line["tokens"] / 1e6 for line in train}
+        tokens_at = {line["step"]: line["tokens"] / 1e6 for line in lines if "tokens" in line}
         losses = smoothed([line["loss"] for line in train], max(1, len(train) // 50))
         axes.plot([line["tokens"] / 1e6 for line in train], losses, color=colour, linewidth=1.2, alpha=0.45)
         seen += losses[len(losses) // 20:] + [line["validation_loss"] for line in valid]

@@ -5,12 +5,22 @@
 #   STEPS=100 OUT=FOLDER ...            fewer steps for each model; another folder for everything it makes
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 scripts/setup.sh
-say "Build"
-build release --target tandem
-tandem="$ROOT/build/release/tandem"
+preset=release
+if nvidia-smi -L >/dev/null 2>&1; then preset=cuda; fi
+say "Build ($preset)"
+build "$preset" --target tandem
+tandem="$ROOT/build/$preset/tandem"
 out=${OUT:-runs/quickstart}
 begin=$SECONDS
 mkdir -p "$out"
+
+# What is there already is used again; that must not be the work of another text or another number of steps.
+made_from="TEXT=${TEXT:-} STEPS=${STEPS:-}"
+if [ -f "$out/made_from" ] && [ "$(cat "$out/made_from")" != "$made_from" ]; then
+  echo "$out was made with $(cat "$out/made_from"), not $made_from: remove it, or name another folder with OUT=" >&2
+  exit 2
+fi
+printf '%s' "$made_from" >"$out/made_from"
 
 if [ -n "${TEXT:-}" ]; then
   text=$TEXT

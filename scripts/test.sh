@@ -23,4 +23,5 @@ say "core and data under sanitizers"
 build sanitize
 "${ctest[@]}" --test-dir build/sanitize
 say "Quickstart, 20 steps a model"
+rm -rf build/quickstart-short
 STEPS=20 OUT=build/quickstart-short scripts/quickstart.sh
