@@ -26,10 +26,12 @@ trap 'rm -rf "$work"' EXIT
 # pip asks a source package for its metadata, for which it may fetch setuptools.
 "$python" -m pip --disable-pip-version-check download --quiet --no-deps --no-binary :all: --dest "$work" "sentencepiece==$version"
 tar -xzf "$work/sentencepiece-$version.tar.gz" -C "$work"
-"$bin/cmake" -S "$work/sentencepiece-$version/sentencepiece" -B "$work/build" -G Ninja \
+# Its own compile warnings are not ours to show; what fails is.
+quietly() { "$@" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; return 1; }; }
+quietly "$bin/cmake" -S "$work/sentencepiece-$version/sentencepiece" -B "$work/build" -G Ninja \
   -DCMAKE_MAKE_PROGRAM="$bin/ninja" -DCMAKE_BUILD_TYPE=Release -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
   -DSPM_ENABLE_SHARED=OFF -DCMAKE_INSTALL_PREFIX="$dest" -DCMAKE_INSTALL_LIBDIR=lib
-"$bin/cmake" --build "$work/build" --target sentencepiece-static sentencepiece_train-static
+quietly "$bin/cmake" --build "$work/build" --target sentencepiece-static sentencepiece_train-static
 mkdir -p "$dest/include" "$dest/lib"
 cp "$work/sentencepiece-$version/sentencepiece/src/"sentencepiece_{processor,trainer}.h "$dest/include/"
 cp "$work/build/src/"libsentencepiece{,_train}.a "$dest/lib/"
