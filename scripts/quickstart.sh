@@ -4,6 +4,7 @@
 #   TEXT=FOLDER_OR_FILE ...             trains on your own text: plain text, or .jsonl with the text under "text"
 #   STEPS=100 OUT=FOLDER ...            fewer steps for each model; another folder for everything it makes
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source scripts/text.sh
 scripts/setup.sh
 preset=release
 if nvidia-smi -L >/dev/null 2>&1; then preset=cuda; fi
@@ -12,41 +13,8 @@ build "$preset" --target tandem
 tandem="$ROOT/build/$preset/tandem"
 out=${OUT:-runs/quickstart}
 begin=$SECONDS
-mkdir -p "$out"
-
-# What is there already is used again; that must not be the work of another text or another number of steps.
-made_from="TEXT=${TEXT:-} STEPS=${STEPS:-}"
-if [ -f "$out/made_from" ] && [ "$(cat "$out/made_from")" != "$made_from" ]; then
-  echo "$out was made with $(cat "$out/made_from"), not $made_from: remove it, or name another folder with OUT=" >&2
-  exit 2
-fi
-printf '%s' "$made_from" >"$out/made_from"
-
-if [ -n "${TEXT:-}" ]; then
-  text=$TEXT
-  split=file
-else
-  # A chapter is a document: blank lines between chapters, verse numbers taken off.
-  text="$out/bible.txt"
-  split=blank-line
-  if [ ! -s "$text" ]; then
-    bible -f gen1:1-rev22:21 |
-      awk '{ chapter = $1; sub(/:.*/, "", chapter); sub(/^[^ ]+ /, ""); if (NR > 1 && chapter != last) print ""; last = chapter; print }' \
-        >"$text.partial"
-    mv "$text.partial" "$text"
-  fi
-fi
-
-say "Tokenizer: 4,096 pieces learnt from $text"
-if [ ! -s "$out/data/tokenizer.model" ]; then
-  mkdir -p "$out/data"
-  "$tandem" data train-tokenizer --input "$text" --vocab-size 4096 --output "$out/data/tokenizer.model"
-fi
-say "Tokens: 5 % of the documents are held out"
-if [ ! -s "$out/data/valid.idx" ]; then
-  "$tandem" data tokenize --tokenizer "$out/data/tokenizer.model" --input "$text" --split "$split" --output "$out/data/train" \
-    --validation-fraction 0.05 --validation-output "$out/data/valid"
-fi
+made_from "$out" "TEXT=${TEXT:-} STEPS=${STEPS:-}"
+prepare_text "$tandem" "$out"
 
 models=(yoco yoco_swa transformer)
 runs=()
