@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "nn/transformer.h"
+#include "yoco/hybrid.h"
 #include "yoco/yoco.h"
 
 namespace tandem {
@@ -26,6 +27,7 @@ Family family(const char* name) {
 const Family kFamilies[] = {
     family<YocoConfig, make_yoco>("yoco"),  // model: {family: <name>, ...}
     family<TransformerConfig, make_transformer>("transformer"),
+    family<HybridConfig, make_hybrid>("hybrid"),
 };
 
 std::span<const Option> options() {

@@ -7,14 +7,14 @@
 
 namespace tandem {
 
-/// Which outputs are wanted: of no position, of each row's last, of all.
-enum class Want { kNothing, kLast, kAll };
+/// Which outputs are wanted: of no position, of each row's last, of those that context.wanted names (training only), of all.
+enum class Want { kNothing, kLast, kSome, kAll };
 
 /// Embeddings [B, T, D] in, embeddings out, with state and early exit. Llama-like layers, GPT-NeoX layers and the YOCO decoder-decoder are
 /// stacks; a Block Transformer takes any stack as its block decoder.
 class DecoderStack : public Module {
  public:
-  /// Output after the final norm: [B, T, D] for kAll, [B, 1, D] for kLast, undefined for kNothing. Without `state`: training. With it: continues
+  /// Output after the final norm: [B, T, D] for kAll, [B, N, D] for kSome, [B, 1, D] for kLast, undefined for kNothing. Without `state`: training. With it: continues
   /// each row by context.lengths tokens and adds them to state->lengths. A stack may leave out work that only
   /// unwanted outputs need: YocoStack leaves out its cross-decoder.
   virtual Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) = 0;

@@ -15,14 +15,21 @@ struct ForwardContext {
   Tensor positions;  // [B, T] int64; restart where documents are masked; in inference they continue the state's lengths
   Tensor lengths;    // [B] int64, valid tokens of this call (inference); rows are right-padded; undefined = all T
   Tensor samples;    // [B] int64, as in Batch; undefined in inference
+  Tensor wanted;     // [B, N] int64, the columns whose outputs Want::kSome asks for
+  Tensor columns;    // [B, T] int64, which columns of the call these tokens were; undefined = all of them. Set by at()
   RandomStream random;                 // a draw names purpose, layer, element: recomputing draws the same numbers
   Communicator* sequence = nullptr;    // ranks that split the sequence; nullptr = none
   LayerRunner* runner = nullptr;       // nullptr = run plainly
   bool training = false;               // the only training flag
 
+  /// The same for some tokens of the call: columns [B, N] int64; positions, segment and columns of the result are [B, N], lengths undefined.
+  ForwardContext at(const Tensor& columns) const;
   /// The same for each row's last valid token: positions and segment [B, 1], lengths all 1.
   ForwardContext at_last() const;
 };
+
+/// x: [B, T] or [B, T, D] -> [B, N] or [B, N, D], at columns [B, N] of each row.
+Tensor at_columns(const Tensor& x, const Tensor& columns);
 
 /// x: [B, T, D] -> [B, 1, D], the row's last valid token (lengths - 1, or T - 1 without lengths).
 Tensor last_of_each_row(const Tensor& x, const ForwardContext& context);

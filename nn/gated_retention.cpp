@@ -1,106 +1,28 @@
 #include "nn/gated_retention.h"
 
-#include <algorithm>
 #include <cmath>
 
-#include "nn/norm.h"
-#include "nn/swiglu.h"
-
 namespace tandem {
-namespace {
-
-struct GatedRetentionState : MixerState {
-  explicit GatedRetentionState(Tensor held) : state(std::move(held)) {}
-  std::unique_ptr<MixerState> select(const Tensor& rows) const override {
-    return std::make_unique<GatedRetentionState>(state.index_select(0, rows));
-  }
-  std::vector<std::pair<std::string, Tensor>> tensors() const override {
-    return {{"state", state}};
-  }
-
-  Tensor state;  // [B, H, K, K] float32 or float64
-};
-
-/// Segment 0 for the tokens of each row, -1 after them; undefined when all columns are tokens.
-Tensor segment_of(const Tensor& lengths, int64_t n_tokens) {
-  if (rows_are_full(lengths, n_tokens)) return {};
-  return torch::where(torch::arange(n_tokens, lengths.options()) < lengths.unsqueeze(1), 0, -1)
-      .to(torch::kInt32);  // [B, T]
-}
-
-}  // namespace
 
 GatedRetention::GatedRetention(const GatedRetentionConfig& config, const MixerSpec& spec)
-    : config_(config), spec_(spec) {
-  const int64_t d_model = spec.d_model, dim = config.n_heads * config.head_dim;
-  const auto init = init_xavier_uniform(d_model, dim, std::exp2(-2.5));  // as YOCO's code
-  q_proj_ = register_module("q_proj", Linear(d_model, dim, init, Split::kRows));
-  k_proj_ = register_module("k_proj", Linear(d_model, dim, init, Split::kRows));
-  v_proj_ = register_module("v_proj", Linear(d_model, dim, init, Split::kRows));
-  g_proj_ = register_module("g_proj", Linear(d_model, dim, init, Split::kRows));
-  const auto gate_init = init_xavier_uniform(d_model, config.n_heads, std::exp2(-2.5));
+    : RetentionBase({config.n_heads, config.head_dim, config.chunk}, spec),
+      temperature_(config.temperature) {
+  const auto init = init_xavier_uniform(spec.d_model, config.n_heads, std::exp2(-2.5));
   gate_proj_ =
-      register_module("gate_proj", Linear(d_model, config.n_heads, gate_init, Split::kRows));
-  o_proj_ = register_module(
-      "o_proj", Linear(dim, d_model, init_xavier_uniform(dim, d_model, 0.5), Split::kColumns));
+      register_module("gate_proj", Linear(spec.d_model, config.n_heads, init, Split::kRows));
+  register_o_proj();
 }
 
-Tensor GatedRetention::forward(const Tensor& x, const ForwardContext& context, MixerState* state) {
-  TORCH_CHECK(x.dim() == 3 && x.size(2) == spec_.d_model, "gated_retention: x ", x.sizes(),
-              ", expected [B, T, ", spec_.d_model, "]");
-  const int64_t head_dim = config_.head_dim;
-  const auto rope = make_rope_table(spec_.rope, head_dim, context.positions, x.scalar_type());
-  const auto heads = [&](const Linear& proj) {
-    return proj->forward(x).unflatten(-1, {-1, head_dim});
-  };
-  const auto q = apply_rope(heads(q_proj_), rope, spec_.rope);  // [B, T, H, K]
-  const auto k = apply_rope(heads(k_proj_), rope, spec_.rope) * std::pow(head_dim, -0.5);
-  const auto v = heads(v_proj_);
+Tensor GatedRetention::log_decay(const Tensor& x) const {
   const auto gate = gate_proj_->forward(x);  // [B, T, H]
-  const auto log_decay = torch::log_sigmoid(gate.to(float_or_wider(gate.scalar_type()))) /
-                         config_.temperature;  // YOCO, sec. 3.1
-
-  Retention retained;
-  if (state) {
-    auto& held = dynamic_cast<GatedRetentionState&>(*state).state;
-    TORCH_CHECK(held.size(0) == x.size(0), "gated_retention: ", x.size(0), " rows, the state has ",
-                held.size(0));
-    retained = gated_retention(q, k, v, log_decay, segment_of(context.lengths, x.size(1)), held, {},
-                               config_.chunk);
-    held.copy_(retained.final_state.detach());
-  } else {
-    retained = gated_retention(q, k, v, log_decay, context.segment, {}, {}, config_.chunk);
-  }
-  const auto y = rms_norm(retained.output, spec_.norm_eps).flatten(2);  // [B, T, H * K]
-  return o_proj_->forward(swiglu(g_proj_->forward(x), y));
+  return torch::log_sigmoid(gate.to(float_or_wider(gate.scalar_type()))) /
+         temperature_;  // YOCO, sec. 3.1
 }
 
-std::unique_ptr<MixerState> GatedRetention::make_state(const StateShape& shape) const {
-  const auto options = torch::dtype(float_or_wider(shape.dtype)).device(shape.device);
-  return std::make_unique<GatedRetentionState>(
-      torch::zeros({shape.batch, config_.n_heads, config_.head_dim, config_.head_dim}, options));
-}
-
-// Per token 2 D (5 H K + H) for the projections. Retention of a token takes 4 H (C K + K^2) in
-// chunks of C tokens, all equally long and no longer than asked for (whole squares of scores are
-// computed: q k^T and its product with v, then q S and k^T v), and 4 H K^2 in the recurrence of
-// decoding.
 double GatedRetention::forward_flops(Phase phase, int64_t length, int64_t batch) const {
-  const bool decode = phase == Phase::kDecode;
-  const double n_tokens = static_cast<double>(decode ? 1 : length),
-               n_heads = static_cast<double>(config_.n_heads);
-  const double head_dim = static_cast<double>(config_.head_dim),
-               d_model = static_cast<double>(spec_.d_model);
-  const int64_t n_chunks = (length + config_.chunk - 1) / config_.chunk;
-  const double chunk = decode ? 0 : std::ceil(n_tokens / static_cast<double>(n_chunks));
-  const double projections = 2 * d_model * n_heads * (5 * head_dim + 1);
-  return static_cast<double>(batch) * n_tokens *
-         (projections + 4 * n_heads * head_dim * (chunk + head_dim));
-}
-
-int64_t GatedRetention::state_bytes(int64_t, int64_t element_size) const {
-  return config_.n_heads * config_.head_dim * config_.head_dim *
-         std::max<int64_t>(element_size, sizeof(float));
+  const double n_tokens = static_cast<double>(phase == Phase::kDecode ? 1 : length) * batch;
+  const double gates = 2.0 * spec_.d_model * shape_.n_heads * n_tokens;
+  return RetentionBase::forward_flops(phase, length, batch) + gates;
 }
 
 }  // namespace tandem

@@ -1,8 +1,5 @@
 #pragma once
-#include <optional>
-
-#include "nn/linear.h"
-#include "nn/token_mixer.h"
+#include "nn/retention_base.h"
 
 // Gated retention (YOCO, sec. 3.1 and appendix): S_t = exp(a_t) S_{t-1} + k_t^T v_t, o_t = q_t S_t, with a_t <= 0 one log-decay per head and
 // token. Decays are exp(c_t - c_s) of pairs, masked before the exponential: closed gates neither overflow nor give NaN. Documents are kept apart by segment
@@ -40,20 +37,16 @@ struct GatedRetentionConfig {
   }
 };
 
-/// swish(x W_G) * RmsNorm_head(retention) W_O. Parameters: q_proj, k_proj, v_proj, g_proj [H*K, D], gate_proj [H, D] (the decay), o_proj [D, H*K].
-/// The head norm has no weight; keys are scaled by K^-0.5 and carry that factor into the state. State tensor: "state" [B, H, K, K], rows key channels.
-class GatedRetention : public TokenMixer {
+/// Retention whose decay is computed from each token (YOCO, sec. 3.1). Parameters: those of RetentionBase and gate_proj [H, D], the decay's.
+class GatedRetention : public RetentionBase {
  public:
   GatedRetention(const GatedRetentionConfig& config, const MixerSpec& spec);
-  Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
-  std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
   double forward_flops(Phase phase, int64_t length, int64_t batch) const override;
-  int64_t state_bytes(int64_t length, int64_t element_size) const override;
 
  private:
-  GatedRetentionConfig config_;
-  MixerSpec spec_;
-  Linear q_proj_{nullptr}, k_proj_{nullptr}, v_proj_{nullptr}, g_proj_{nullptr}, gate_proj_{nullptr}, o_proj_{nullptr};
+  Tensor log_decay(const Tensor& x) const override;
+  double temperature_;
+  Linear gate_proj_{nullptr};
 };
 
 }  // namespace tandem

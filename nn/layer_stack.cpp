@@ -84,12 +84,16 @@ int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
   return bytes;
 }
 
+LayerStack::LayerStack(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model,
+                       int64_t ffn_dim, double norm_eps)
+    : d_model_(d_model),
+      layers_(register_module("layers",
+                              std::make_shared<DecoderLayers>(mixers, d_model, ffn_dim, norm_eps))),
+      final_norm_(register_module("final_norm", RmsNorm(d_model, norm_eps))) {}
+
 LayerStack::LayerStack(const LayerStackConfig& config)
-    : d_model_(config.d_model),
-      layers_(register_module(
-          "layers", std::make_shared<DecoderLayers>(attention_of_each_layer(config), config.d_model,
-                                                    config.ffn_dim, config.norm_eps))),
-      final_norm_(register_module("final_norm", RmsNorm(config.d_model, config.norm_eps))) {}
+    : LayerStack(attention_of_each_layer(config), config.d_model, config.ffn_dim, config.norm_eps) {
+}
 
 Tensor LayerStack::forward(const Tensor& x, const ForwardContext& context, StackState* state,
                            Want want) {
@@ -102,6 +106,8 @@ Tensor LayerStack::forward(const Tensor& x, const ForwardContext& context, Stack
       return {};
     case Want::kLast:
       return final_norm_->forward(last_of_each_row(h, context));  // [B, 1, D]
+    case Want::kSome:
+      return final_norm_->forward(at_columns(h, context.wanted));  // [B, N, D]
     case Want::kAll:
       break;
   }

@@ -35,6 +35,7 @@ class DecoderLayers : public Module {
   int64_t d_model_, ffn_dim_;
 };
 
+/// Of a stack whose layers all have full attention.
 struct LayerStackConfig {
   int64_t d_model = 768;
   int64_t ffn_dim = 2048;             // inner width of SwiGLU
@@ -58,9 +59,12 @@ struct LayerStackConfig {
   void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
 };
 
-/// Llama-like layers of full attention and a norm: the plain DecoderStack. Modules: layers, final_norm.
+/// Llama-like layers in a row and a norm: the plain DecoderStack. Modules: layers, final_norm.
 class LayerStack : public DecoderStack {
  public:
+  /// One layer for each mixer.
+  LayerStack(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model, int64_t ffn_dim, double norm_eps);
+  /// Full attention in every layer.
   explicit LayerStack(const LayerStackConfig& config);
   Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) override;
   std::unique_ptr<StackState> make_state(const StateShape& shape) const override;

@@ -1,11 +1,10 @@
 #include "nn/token_mixer.h"
 
 #include <algorithm>
-#include <string>
-#include <vector>
 
 #include "nn/full_attention.h"
 #include "nn/gated_retention.h"
+#include "nn/multi_scale_retention.h"
 #include "nn/sliding_window_attention.h"
 
 namespace tandem {
@@ -27,6 +26,7 @@ MixerEntry entry(const char* name) {
 const std::vector<MixerEntry>& mixers() {
   static const std::vector<MixerEntry> kMixers = {
       entry<GatedRetention, GatedRetentionConfig>("gated_retention"),
+      entry<MultiScaleRetention, MultiScaleRetentionConfig>("retention"),
       entry<SlidingWindowAttention, SlidingWindowConfig>("sliding_window"),
       entry<FullAttention, FullAttentionConfig>("full_attention"),
   };
@@ -56,6 +56,14 @@ std::shared_ptr<TokenMixer> make_mixer(const Choice& choice, const MixerSpec& sp
                                        [](const MixerEntry& mixer) { return mixer.option.name; });
   TORCH_CHECK(found != mixers().end(), "make_mixer: no mixer is called \"", choice.name, "\"");
   return found->make(choice, spec);
+}
+
+std::vector<std::shared_ptr<TokenMixer>> make_mixers(const std::vector<Choice>& pattern,
+                                                     int64_t n_layers, const MixerSpec& spec) {
+  std::vector<std::shared_ptr<TokenMixer>> mixers;
+  for (int64_t i = 0; i < n_layers; ++i)
+    mixers.push_back(make_mixer(pattern[i % pattern.size()], spec));
+  return mixers;
 }
 
 bool rows_are_full(const Tensor& lengths, int64_t n_tokens) {

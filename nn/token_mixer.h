@@ -1,6 +1,8 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "nn/cost.h"
@@ -37,10 +39,12 @@ struct MixerSpec {
   RopeConfig rope = {};  // the decoder's
 };
 
-/// The table of mixers by name: gated_retention, sliding_window, full_attention.
+/// The table of mixers by name: gated_retention, retention, sliding_window, full_attention.
 std::span<const Option> mixer_options();
 /// A Choice out of that table, for fields().
 Choice mixer_choice(const std::string& name);
 std::shared_ptr<TokenMixer> make_mixer(const Choice& choice, const MixerSpec& spec);
+/// One for each of `n_layers` layers: layer i takes pattern[i % size].
+std::vector<std::shared_ptr<TokenMixer>> make_mixers(const std::vector<Choice>& pattern, int64_t n_layers, const MixerSpec& spec);
 
 }  // namespace tandem

@@ -59,6 +59,7 @@ Tensor CrossDecoder::forward(Tensor x, const SharedKv& kv, const ForwardContext&
   if (kv.cache) {
     mask = kv.cache->mask(context.positions);
   } else {
+    mask.query_index = context.columns;  // where only some of the tokens ask
     mask.query_segment = context.segment;
     mask.key_segment = kv.segment;
   }

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "nn/cost.h"
@@ -16,6 +17,7 @@ struct CrossDecoderConfig {
   std::optional<int64_t> n_kv_heads;  // heads of the shared keys and values; absent: n_heads
   int64_t head_dim = 64;              // channels per head
   std::optional<DecoderRopeConfig> rope;  // of queries and shared keys; absent: the model's
+  std::string input = "self_decoder";     // what enters the first layer: self_decoder (its output) | embeddings (the ablations' unstacked YOCO)
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_layers", n_layers, at_least(1));
@@ -23,6 +25,7 @@ struct CrossDecoderConfig {
     visit.optional("n_kv_heads", n_kv_heads, at_least(1));
     visit.value("head_dim", head_dim, even());
     visit.section("rope", rope);
+    visit.one_of("input", input, {"self_decoder", "embeddings"});
   }
   void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
 };
@@ -57,7 +60,7 @@ class CrossDecoder : public Module {
  public:
   /// `spec.rope` is the one to use, resolved from the model's and that of `config`.
   CrossDecoder(const CrossDecoderConfig& config, const MixerSpec& spec, int64_t ffn_dim);
-  /// x: [B, T, D], the self-decoder's output at the positions wanted, -> [B, T, D], not normalised.
+  /// x: [B, T, D], what `config.input` names at the positions wanted, -> [B, T, D], not normalised.
   Tensor forward(Tensor x, const SharedKv& kv, const ForwardContext& context);
   /// Of `n_queries` tokens in all, which see `n_pairs` (query, key) pairs.
   double forward_flops(double n_queries, double n_pairs) const;

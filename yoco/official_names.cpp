@@ -142,6 +142,7 @@ nlohmann::ordered_json official_params_of(const YocoConfig& config) {
           std::to_string(self.n_layers) + " self and " + std::to_string(cross.n_layers) +
               " cross layers",
           "as many of each");
+  require(cross.input == "self_decoder", "cross_decoder.input = " + cross.input, "self_decoder");
   require(cross.n_heads * cross.head_dim == config.d_model,
           "a cross-decoder of " + std::to_string(cross.n_heads) + " heads of " +
               std::to_string(cross.head_dim),

@@ -33,12 +33,12 @@ struct DecoderRopeConfig {
 RopeConfig resolved_rope(const std::optional<DecoderRopeConfig>& own, RopeConfig model);
 
 struct SelfDecoderConfig {
-  int64_t n_layers = 6;
+  int64_t n_layers = 6;  // 0: keys and values are made of the embeddings (layout [0:1] of the ablations)
   std::vector<Choice> mixers = {mixer_choice("gated_retention")};  // layer i takes mixers[i % size]
   std::optional<DecoderRopeConfig> rope;                           // absent: the model's
   template <typename Visitor>
   void fields(Visitor& visit) {
-    visit.value("n_layers", n_layers, at_least(1));
+    visit.value("n_layers", n_layers, at_least(0));
     visit.choices("mixers", mixers, mixer_choice("gated_retention"));
     visit.section("rope", rope);
   }

@@ -22,9 +22,14 @@ struct YocoState : StackState {
   }
 };
 
+/// x for one of two readers, whose gradients are summed before they meet the other's: the order of
+/// that sum, and so its bits, does not depend on whether a reader recomputes its layers.
+Tensor branch(const Tensor& x) { return x.view_as(x); }
+
 }  // namespace
 
-YocoStack::YocoStack(const YocoStackConfig& config) : d_model_(config.d_model) {
+YocoStack::YocoStack(const YocoStackConfig& config)
+    : d_model_(config.d_model), unstacked_(config.cross_decoder.input == "embeddings") {
   const MixerSpec self_spec{config.d_model, config.norm_eps, config.rope};
   MixerSpec cross_spec = self_spec;
   const CrossDecoderConfig& cross = config.cross_decoder;
@@ -45,20 +50,25 @@ Tensor YocoStack::forward(const Tensor& x, const ForwardContext& context, StackS
   auto* own = dynamic_cast<YocoState*>(state);
   TORCH_CHECK(!state || own, "YocoStack was given the state of another stack");
   const Tensor h = self_decoder_->forward(
-      x, context, own ? &own->self_decoder : nullptr);  // [B, T, D], state of constant size
+      unstacked_ ? branch(x) : x, context,
+      own ? &own->self_decoder : nullptr);  // [B, T, D], state of constant size
   const SharedKv kv = shared_kv_->forward(
       h, context, own ? &own->shared_kv : nullptr);  // [B, S, G, K], the one cache that grows
   if (state) state->lengths = lengths_after(state->lengths, context, x.size(1));
+  const Tensor y = unstacked_ ? branch(x) : h;  // [B, T, D], where the cross-decoder begins
   switch (want) {
     case Want::kNothing:
       return {};       // a prompt's inner piece: YOCO, sec. 3.3
     case Want::kLast:  // early exit: [B, 1, D]
       return final_norm_->forward(
-          cross_decoder_->forward(last_of_each_row(h, context), kv, context.at_last()));
+          cross_decoder_->forward(last_of_each_row(y, context), kv, context.at_last()));
+    case Want::kSome:  // the same in training: [B, N, D]
+      return final_norm_->forward(
+          cross_decoder_->forward(at_columns(y, context.wanted), kv, context.at(context.wanted)));
     case Want::kAll:
       break;
   }
-  return final_norm_->forward(cross_decoder_->forward(h, kv, context));  // [B, T, D]
+  return final_norm_->forward(cross_decoder_->forward(y, kv, context));  // [B, T, D]
 }
 
 std::unique_ptr<StackState> YocoStack::make_state(const StateShape& shape) const {

@@ -26,7 +26,8 @@ struct YocoStackConfig {
   }
 };
 
-/// The decoder-decoder (YOCO, sec. 2): self-decoder, shared keys and values, cross-decoder, final norm.
+/// The decoder-decoder (YOCO, sec. 2): self-decoder, shared keys and values, cross-decoder, final norm. The layouts of the paper's ablations are
+/// numbers of layers and cross_decoder.input.
 /// State: "self_decoder.layers.N.mixer.*" of constant size and "shared_kv.keys", "shared_kv.values" [B, S, G, K], which grow.
 class YocoStack : public DecoderStack {
  public:
@@ -39,6 +40,7 @@ class YocoStack : public DecoderStack {
 
  private:
   int64_t d_model_;
+  bool unstacked_;  // the cross-decoder starts from the embeddings
   std::shared_ptr<SelfDecoder> self_decoder_;
   std::shared_ptr<SharedKvMaker> shared_kv_;
   std::shared_ptr<CrossDecoder> cross_decoder_;

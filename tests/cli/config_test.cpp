@@ -8,6 +8,7 @@
 #include "core/config_node.h"
 #include "core/json_lines.h"
 #include "tests/core/helpers.h"
+#include "tests/paths.h"
 #include "train/train_config.h"
 
 namespace tandem {
@@ -15,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string config_file(const std::string& name) { return std::string(TANDEM_SOURCE_DIR) + "/configs/" + name; }
+std::string config_file(const std::string& name) { return std::string(kSourceDir) + "/configs/" + name; }
 
 struct Ran {
   int code;
@@ -48,7 +49,7 @@ class ConfigCommandTest : public testing::Test {
  protected:
   /// A small config with `model` as its model section.
   std::string write(const std::string& model) {
-    put_file(folder_ / "small.yaml", "model:\n" + model + "data: {tokenizer: bytes, train: [{path: books}]}\n" +
+    write_file(folder_ / "small.yaml", "model:\n" + model + "data: {tokenizer: bytes, train: [{path: books}]}\n" +
                                          "training: {context_length: 32, tokens_per_step: 256, micro_batch_size: 2}\n");
     return folder_ / "small.yaml";
   }
@@ -58,7 +59,7 @@ class ConfigCommandTest : public testing::Test {
     arguments.insert(arguments.end(), words.begin(), words.end());
     expect_user_error(kExitUsage, message, [&] { run(arguments); });
   }
-  ScratchFolder folder_;
+  TempFolder folder_;
   const std::string tiny_ = "  family: yoco\n  d_model: 24\n  ffn_dim: 40\n  self_decoder: {n_layers: 1, mixers: [{name: gated_retention, n_heads: 3, head_dim: 8}]}\n"
                             "  cross_decoder: {n_layers: 1, n_heads: 4, head_dim: 6}\n";
 };
@@ -127,7 +128,7 @@ TEST_F(ConfigCommandTest, WhatIsShownReadsAsTheSameConfig) {
   EXPECT_THAT(first.out, HasSubstr("steps: 70"));
   EXPECT_THAT(first.out, HasSubstr("vocab_size: 258"));  // of bytes
   EXPECT_THAT(first.out, HasSubstr("pairs: interleaved"));
-  put_file(folder_ / "again.yaml", first.out);
+  write_file(folder_ / "again.yaml", first.out);
   EXPECT_EQ(run({"show", folder_ / "again.yaml"}).out, first.out);
 }
 
@@ -146,7 +147,7 @@ TEST_F(ConfigCommandTest, CheckSaysWhatWasRead) {
 
 TEST_F(ConfigCommandTest, MistakesAreNamed) {
   const std::string path = folder_ / "small.yaml";
-  expect_refused("  family: yocco\n", path + ":2: model.family = yocco, expected one of: yoco, transformer; did you mean yoco?");
+  expect_refused("  family: yocco\n", path + ":2: model.family = yocco, expected one of: yoco, transformer, hybrid; did you mean yoco?");
   expect_refused("  family: yoco\n  d_modle: 24\n",
                  path + ":3: unknown key model.d_modle; did you mean d_model? known here: cross_decoder, d_model, embedding_scale, ffn_dim, norm_eps, "
                         "rope, self_decoder, tie_embeddings, vocab_size");
@@ -154,7 +155,7 @@ TEST_F(ConfigCommandTest, MistakesAreNamed) {
                  path + ":3: model.self_decoder.mixers[0].window = 0, expected an integer >= 1");
   expect_refused("  family: yoco\n  self_decoder: {mixers: []}\n", path + ":3: model.self_decoder.mixers = [], expected at least one mixer");
   expect_refused("  family: yoco\n  self_decoder: {mixers: [{name: mamba}]}\n",
-                 path + ":3: model.self_decoder.mixers[0].name = mamba, expected one of: gated_retention, sliding_window, full_attention");
+                 path + ":3: model.self_decoder.mixers[0].name = mamba, expected one of: gated_retention, retention, sliding_window, full_attention");
   expect_refused("  family: yoco\n  cross_decoder: {n_heads: 6, n_kv_heads: 4}\n",
                  path + ":3: model.cross_decoder.n_heads = 6, expected a multiple of n_kv_heads (4)");
   expect_refused("  family: yoco\n  cross_decoder: {head_dim: 5}\n", path + ":3: model.cross_decoder.head_dim = 5, expected an even integer >= 2");

@@ -32,6 +32,19 @@ inline const std::vector<TinyModel>& tiny_models() {
        "self_decoder: {n_layers: 3, rope: {base: none}, mixers: [{name: gated_retention, n_heads: 2, head_dim: 6, chunk: 4}, "
        "{name: sliding_window, n_heads: 2, head_dim: 10, window: 3}]}, "
        "cross_decoder: {n_layers: 1, n_heads: 4, n_kv_heads: 1, head_dim: 6, rope: {pairs: halves}}}"},
+      {"YocoUnstacked",
+       "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, "
+       "self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 3, head_dim: 10, chunk: 7}]}, "
+       "cross_decoder: {n_layers: 3, n_heads: 6, n_kv_heads: 3, head_dim: 6, input: embeddings}}"},
+      {"YocoWithoutSelfDecoder",
+       "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, self_decoder: {n_layers: 0}, "
+       "cross_decoder: {n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 6}}"},
+      {"RetNet",
+       "{family: hybrid, vocab_size: 53, tie_embeddings: true, d_model: 22, ffn_dim: 29, n_layers: 2, "
+       "mixers: [{name: retention, n_heads: 3, head_dim: 10, chunk: 7}]}"},
+      {"InterleavedHybrid",
+       "{family: hybrid, vocab_size: 53, d_model: 22, ffn_dim: 29, n_layers: 4, mixers: [{name: gated_retention, n_heads: 2, head_dim: 6, chunk: 4}, "
+       "{name: full_attention, n_heads: 4, n_kv_heads: 2, head_dim: 6}, {name: sliding_window, n_heads: 2, head_dim: 10, window: 3}]}"},
       {"Transformer",
        "{family: transformer, vocab_size: 53, d_model: 22, ffn_dim: 29, n_layers: 3, n_heads: 4, n_kv_heads: 2, head_dim: 6}"},
   };

@@ -4,6 +4,7 @@
 
 #include "nn/full_attention.h"
 #include "nn/gated_retention.h"
+#include "nn/multi_scale_retention.h"
 #include "nn/sliding_window_attention.h"
 #include "tests/nn/helpers.h"
 
@@ -17,6 +18,8 @@ Choice tiny_config(const std::string& name) {
   auto choice = mixer_choice(name);
   if (name == "gated_retention") {
     choice.as<GatedRetentionConfig>() = {.n_heads = 3, .head_dim = 4, .temperature = 3, .chunk = 8};
+  } else if (name == "retention") {
+    choice.as<MultiScaleRetentionConfig>() = {.n_heads = 3, .head_dim = 4, .chunk = 8};
   } else if (name == "sliding_window") {
     choice.as<SlidingWindowConfig>() = {.n_heads = 4, .n_kv_heads = 2, .head_dim = 6, .window = 7};
   } else if (name == "full_attention") {
@@ -36,7 +39,8 @@ std::vector<std::string> mixer_names() {
 class TokenMixerTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    mixer_ = make_mixer(tiny_config(GetParam()), {.d_model = kModel});
+    // norm_eps: differences see no kink where a head gives almost nothing
+    mixer_ = make_mixer(tiny_config(GetParam()), {.d_model = kModel, .norm_eps = 1e-3});
     materialise_random(*mixer_, 41);
   }
 
@@ -280,19 +284,26 @@ TEST(MixerCostTest, SoftmaxCountsPairsThatMeet) {
 }
 
 TEST(MixerCostTest, RetentionCountsItsChunkForm) {
-  const auto mixer = make_mixer(tiny_config("gated_retention"), {.d_model = kModel});
-  // H 3, K 4: 4 H K (C + K) a token, in decoding 4 H K^2; at most 8 tokens a chunk make 20 into
-  // three chunks of 7
-  EXPECT_EQ(mixer->forward_flops(Phase::kTrain, 20, 1),
-            20 * (projection_flops(*mixer) + 4 * 3 * 4 * (7 + 4)));
-  EXPECT_EQ(mixer->forward_flops(Phase::kDecode, 20, 2),
-            2 * (projection_flops(*mixer) + 4 * 3 * 4 * 4));
+  for (const char* name : {"gated_retention", "retention"}) {
+    const auto mixer = make_mixer(tiny_config(name), {.d_model = kModel});
+    // H 3, K 4: 4 H K (C + K) a token, in decoding 4 H K^2; at most 8 tokens a chunk make 20 into
+    // three chunks of 7
+    EXPECT_EQ(mixer->forward_flops(Phase::kTrain, 20, 1),
+              20 * (projection_flops(*mixer) + 4 * 3 * 4 * (7 + 4)))
+        << name;
+    EXPECT_EQ(mixer->forward_flops(Phase::kDecode, 20, 2),
+              2 * (projection_flops(*mixer) + 4 * 3 * 4 * 4))
+        << name;
+  }
 }
 
 TEST(MixerCostTest, OnlyFullAttentionGrows) {
   const MixerSpec spec{.d_model = kModel};
-  EXPECT_EQ(make_mixer(tiny_config("gated_retention"), spec)->state_bytes(5000, 2),
-            3 * 4 * 4 * 4);  // float32 whatever the activations
+  for (const char* name : {"gated_retention", "retention"}) {
+    EXPECT_EQ(make_mixer(tiny_config(name), spec)->state_bytes(5000, 2),
+              3 * 4 * 4 * 4)  // float32 whatever the activations
+        << name;
+  }
   EXPECT_EQ(make_mixer(tiny_config("sliding_window"), spec)->state_bytes(5000, 2),
             2 * 7 * 2 * 6 * 2);
   EXPECT_EQ(make_mixer(tiny_config("full_attention"), spec)->state_bytes(5000, 2),
@@ -351,8 +362,8 @@ TEST(SlidingWindowTest, AWindowAsLongAsTheRowIsFullAttention) {
 }
 
 TEST(MixerTableTest, NamesTheMixersOfTheDesign) {
-  EXPECT_EQ(mixer_names(),
-            (std::vector<std::string>{"gated_retention", "sliding_window", "full_attention"}));
+  EXPECT_EQ(mixer_names(), (std::vector<std::string>{"gated_retention", "retention",
+                                                     "sliding_window", "full_attention"}));
   EXPECT_EQ(mixer_choice("sliding_window").key, "name");
   EXPECT_THROW(mixer_choice("attention"), std::out_of_range);
 }
@@ -373,6 +384,17 @@ TEST(MixerTableTest, ReadsAMixerFromItsConfig) {
   EXPECT_EQ(layer.mixer.as<SlidingWindowConfig>().window, 33);
   const auto mixer = make_mixer(layer.mixer, {.d_model = 16});
   EXPECT_EQ(count_parameters(*mixer), 4 * 16 * 16);
+}
+
+TEST(MixerTableTest, LayersRepeatThePattern) {
+  const std::vector<Choice> pattern = {tiny_config("retention"), tiny_config("full_attention")};
+  const auto mixers = make_mixers(pattern, 3, {.d_model = kModel});
+  ASSERT_EQ(mixers.size(), 3u);
+  EXPECT_NE(dynamic_cast<MultiScaleRetention*>(mixers[0].get()), nullptr);
+  EXPECT_NE(dynamic_cast<FullAttention*>(mixers[1].get()), nullptr);
+  EXPECT_NE(dynamic_cast<MultiScaleRetention*>(mixers[2].get()), nullptr);
+  EXPECT_NE(mixers[0], mixers[2]);
+  EXPECT_TRUE(make_mixers(pattern, 0, {.d_model = kModel}).empty());
 }
 
 }  // namespace

@@ -55,7 +55,11 @@ TEST(YocoTest, ParametersFollowTheFormula) {
     config.d_model = d;
     config.ffn_dim = f;
     config.self_decoder.n_layers = n_self;
-    config.cross_decoder = {n_cross, d / k, g, k, std::nullopt};
+    auto& cross = config.cross_decoder;
+    cross.n_layers = n_cross;
+    cross.n_heads = d / k;
+    cross.n_kv_heads = g;
+    cross.head_dim = k;
     if (window) {
       config.self_decoder.mixers = {mixer_choice("sliding_window")};
       auto& mixer = config.self_decoder.mixers[0].as<SlidingWindowConfig>();
