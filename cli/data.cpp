@@ -297,7 +297,9 @@ struct Verify {
   CLI::App* add_to(CLI::App& app) {
     auto* command =
         app.add_subcommand("verify", "Check a token file from end to end; exit code 66 on damage");
-    command->footer("Example: tandem data verify data/books --tokenizer tokenizer.model");
+    command->footer(
+        "PREFIX.weights, the weight of each token in the loss, is checked too where there is one.\n"
+        "Example: tandem data verify data/books --tokenizer tokenizer.model");
     command->add_option("prefix", prefix, "Token file, with or without .bin or .idx")->required();
     command->add_option("--tokenizer", tokenizer, "Check that its vocabulary holds every token");
     command->add_flag("--json", json, "Print as JSON");
@@ -326,13 +328,33 @@ struct Verify {
       progress.update(begin + static_cast<int64_t>(tokens.size()));
     }
     progress.finish();
-    print_result({{"prefix", file.prefix()},
-                  {"documents", file.documents()},
-                  {"tokens", file.tokens()},
-                  {"largest_token", largest},
-                  {"content_hash", file.content_hash()}},
-                 json);
+    Json result = {{"prefix", file.prefix()},
+                   {"documents", file.documents()},
+                   {"tokens", file.tokens()},
+                   {"largest_token", largest},
+                   {"content_hash", file.content_hash()}};
+    if (exists(file.prefix() + ".weights")) add_weights(result);
+    print_result(result, json);
     return kExitDone;
+  }
+
+  void add_weights(Json& result) const {
+    constexpr int64_t kChunk = 1 << 16;
+    const TokenFile file(prefix, TargetWeights::kRead);
+    int64_t weighed = 0;
+    double sum = 0;
+    std::vector<float> weights;
+    for (int64_t begin = 0; begin < file.tokens(); begin += kChunk) {
+      weights.resize(static_cast<size_t>(std::min(kChunk, file.tokens() - begin)));
+      file.read_weights(begin, weights);  // refuses what is not finite and >= 0
+      for (const float weight : weights) {
+        weighed += weight > 0;
+        sum += static_cast<double>(weight);
+      }
+    }
+    result["tokens_with_weight"] = weighed;
+    result["weight"] = sum;
+    result["content_hash_with_weights"] = file.content_hash();
   }
 };
 

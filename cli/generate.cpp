@@ -17,7 +17,7 @@ namespace tandem {
 namespace {
 
 struct Options {
-  std::string path, prompt, bos = "auto", device = "auto", dtype = "float32";
+  std::string path, prompt, bos = "auto", device = "auto", dtype = "float32", cache_dtype = "same";
   GenerateConfig config;
   bool json = false;
 };
@@ -63,6 +63,10 @@ std::optional<int> parse(Options& o, int argc, const char* const* argv) {
       ->capture_default_str();
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--dtype", o.dtype, "float32, bfloat16 or float64")->capture_default_str();
+  app.add_option("--cache-dtype", o.cache_dtype,
+                 "Of the keys and values held: same (as --dtype), float32 or bfloat16")
+      ->check(CLI::IsMember(kCacheDtypes))
+      ->capture_default_str();
   app.add_flag("--json", o.json, "Print one JSON object at the end in place of the stream");
   return parse_arguments(app, argc, argv);
 }
@@ -119,6 +123,7 @@ int run_generate(int argc, const char* const* argv) {
   }
   const std::vector<std::vector<int64_t>> prompts = {prompt_ids(o, loaded)};
   o.config.sampling.forbidden = never_drawn(loaded);
+  o.config.cache_dtype = cache_dtype_of(o.cache_dtype);
   if (const auto eos = loaded.tokenizer->eos()) o.config.stop_ids = {*eos};
   o.config.make_text = [&] { return std::make_unique<StreamingText>(*loaded.tokenizer); };
   if (!o.json) o.config.on_text = [](int64_t, const std::string& text) { print(text); };
@@ -147,6 +152,8 @@ int run_generate(int argc, const char* const* argv) {
                                        {"top_k", o.config.sampling.top_k},
                                        {"top_p", o.config.sampling.top_p},
                                        {"seed", o.config.sampling.seed},
+                                       {"dtype", o.dtype},
+                                       {"cache_dtype", o.cache_dtype},
                                        {"seconds", seconds}};
   print(json.dump() + "\n");
   return kExitDone;

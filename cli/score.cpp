@@ -26,7 +26,7 @@ using Json = nlohmann::ordered_json;
 using Sequences = std::vector<std::vector<int64_t>>;
 
 struct Options {
-  std::string path, tokens, logits, device = "auto", dtype = "float32";
+  std::string path, tokens, logits, device = "auto", dtype = "float32", cache_dtype = "same";
   int64_t batch = 8;
 };
 
@@ -43,6 +43,11 @@ std::optional<int> parse(Options& o, int argc, const char* const* argv) {
       ->capture_default_str();
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--dtype", o.dtype, "float32, bfloat16 or float64")->capture_default_str();
+  app.add_option(
+         "--cache-dtype", o.cache_dtype,
+         "Of the keys and values that --logits holds: same (as --dtype), float32 or bfloat16")
+      ->check(CLI::IsMember(kCacheDtypes))
+      ->capture_default_str();
   app.add_flag_callback(
       "--json", [] {}, "The result is JSON with and without this");
   return parse_arguments(app, argc, argv);
@@ -87,7 +92,7 @@ void write_floats(SafetensorsWriter& writer, const Tensor& values) {
 
 // One sequence after the other, in pieces, so that no more than a piece of logits is held.
 void write_logits(const std::string& path, LanguageModel& model, const Sequences& sequences,
-                  torch::Device device) {
+                  torch::Device device, std::optional<torch::Dtype> cache_dtype) {
   constexpr int64_t kPiece = 256;
   const torch::NoGradGuard no_grad;
   const auto longest = static_cast<int64_t>(
@@ -104,7 +109,7 @@ void write_logits(const std::string& path, LanguageModel& model, const Sequences
   for (const auto& sequence : sequences) {
     const auto n = static_cast<int64_t>(sequence.size());
     const Tensor tokens = torch::tensor(sequence, torch::kInt64).unsqueeze(0).to(device);
-    const auto state = inference_state(model, 1, n);
+    const auto state = inference_state(model, 1, n, cache_dtype);
     for (int64_t begin = 0; begin < n; begin += kPiece) {
       const int64_t length = std::min(kPiece, n - begin);
       const Tensor logits = model.extend(tokens.narrow(1, begin, length), {}, *state, Want::kAll);
@@ -134,12 +139,17 @@ Json to_json(const std::vector<std::vector<double>>& log_probs) {
 int run_score(int argc, const char* const* argv) {
   Options o;
   if (const auto code = parse(o, argc, argv)) return *code;
+  const auto cache_dtype = cache_dtype_of(o.cache_dtype);
+  if (cache_dtype && o.logits.empty()) {
+    throw bad_usage("--cache-dtype " + o.cache_dtype +
+                    " has no effect without --logits: log-probabilities take whole sequences");
+  }
   const torch::Device device = parse_device(o.device);
   const LoadedModel loaded = load_model(o.path, device, parse_dtype(o.dtype));
   const Sequences sequences = read_sequences(o.tokens, loaded.model->vocab_size());
   const Json result = {
       {"log_probs", to_json(log_probs(*loaded.model, sequences, device, o.batch))}};
-  if (!o.logits.empty()) write_logits(o.logits, *loaded.model, sequences, device);
+  if (!o.logits.empty()) write_logits(o.logits, *loaded.model, sequences, device, cache_dtype);
   print(result.dump() + "\n");
   return kExitDone;
 }

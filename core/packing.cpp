@@ -12,6 +12,7 @@ void pad(Row& row, size_t columns) {
   row.tokens.resize(columns, 0);
   row.targets.resize(columns, kIgnored);
   row.segment.resize(columns, -1);
+  if (!row.weights.empty()) row.weights.resize(columns, 0);
 }
 
 }  // namespace

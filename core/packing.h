@@ -17,6 +17,7 @@ struct Row {
   std::vector<int64_t> targets;  // kIgnored = not scored
   std::vector<int32_t> segment;  // document number within the row; -1 = padding
   int64_t sample = 0;            // global sample number
+  std::vector<float> weights = {};  // of each target in the loss, >= 0; empty = all 1
 };
 inline constexpr int64_t kIgnored = -100;
 
@@ -26,7 +27,7 @@ Row row_of_sequence(std::span<const int64_t> tokens, const Packing& packing);
 /// Back again: log p of each of the n tokens from the row's NLL (nll[t] belongs to token t + 1); NaN where not scored.
 std::vector<double> log_probs_of_sequence(std::span<const float> nll, int64_t n);
 
-/// Makes rows equally long by padding at the end with token 0, ignored targets and segment -1.
+/// Makes rows equally long by padding at the end with token 0, ignored targets, segment -1 and, where a row has weights, weight 0.
 void pad_rows(std::vector<Row>& rows);
 
 }  // namespace tandem

@@ -80,6 +80,7 @@ Row WindowView::window(int64_t k, bool mask_documents) const {
   const int64_t begin = w * T;
   const int64_t n = std::min(T + 1, file_->tokens() - begin);
   std::vector<int64_t> tokens(static_cast<size_t>(n));
+  std::vector<float> weights(static_cast<size_t>(file_->has_weights() ? n : 0));  // as targets
   std::vector<int32_t> document(static_cast<size_t>(n));  // counted within the row
   auto d = std::upper_bound(in_stream.begin(), in_stream.end(), begin) - in_stream.begin() - 1;
   int32_t segment = 0;
@@ -89,6 +90,7 @@ Row WindowView::window(int64_t k, bool mask_documents) const {
     if (take == 0) continue;  // an empty document
     const int64_t from = shuffled ? in_file[shuffled->order[d]] + (at - in_stream[d]) : at;
     file_->read(from, std::span(tokens).subspan(done, take));
+    if (file_->has_weights()) file_->read_weights(from, std::span(weights).subspan(done, take));
     std::fill_n(document.begin() + done, take, segment++);
     done += take;
   }
@@ -97,11 +99,14 @@ Row WindowView::window(int64_t k, bool mask_documents) const {
   row.tokens.assign(static_cast<size_t>(T), 0);
   row.targets.assign(static_cast<size_t>(T), kIgnored);
   row.segment.assign(static_cast<size_t>(T), -1);
+  if (file_->has_weights()) row.weights.assign(static_cast<size_t>(T), 0);
   for (int64_t t = 0; t < std::min(T, n); ++t) {
     row.tokens[t] = tokens[t];
     row.segment[t] = mask_documents ? document[t] : 0;
     const bool scored = t + 1 < n && (!mask_documents || document[t] == document[t + 1]);
-    if (scored) row.targets[t] = tokens[t + 1];
+    if (!scored) continue;
+    row.targets[t] = tokens[t + 1];
+    if (file_->has_weights()) row.weights[t] = weights[t + 1];
   }
   return row;
 }
@@ -183,7 +188,8 @@ Sampler::Sampler(const std::vector<SourceSpec>& sources, int64_t context_length,
     : weights_(weights_of(sources)), mixture_(weights_), mask_documents_(mask_documents) {
   const RandomStream stream = RandomStream(seed).fork("shuffle");
   for (size_t i = 0; i < sources.size(); ++i) {
-    files_.push_back(std::make_shared<const TokenFile>(sources[i].path));
+    const auto weights = sources[i].target_weights ? TargetWeights::kRead : TargetWeights::kNone;
+    files_.push_back(std::make_shared<const TokenFile>(sources[i].path, weights));
     views_.emplace_back(files_.back(), context_length, shuffle, stream.fork(i));
   }
 }

@@ -14,6 +14,7 @@ namespace tandem {
 struct SourceSpec {
   std::string path;    // token file prefix
   double weight = 1.0;
+  bool target_weights = false;  // the loss weighs each target as PREFIX.weights says
 };
 
 /// The windows of one token file. Window k of an epoch is tokens [k * T, k * T + T] of the document stream: T inputs and, one on, T targets, so
@@ -25,7 +26,8 @@ class WindowView {
   WindowView(std::shared_ptr<const TokenFile> file, int64_t context_length, const std::string& shuffle, RandomStream stream);
   int64_t windows() const { return windows_; }  ///< of one epoch
   /// Window number `k` counted over all epochs. `mask_documents` numbers documents in `segment` and leaves the first token of each
-  /// unscored, else all of the row is segment 0. Safe to call from several threads.
+  /// unscored, else all of the row is segment 0. Row::weights is filled when the file was opened with weights, 0 where not scored.
+  /// Safe to call from several threads.
   Row window(int64_t k, bool mask_documents) const;
 
  private:
@@ -60,7 +62,7 @@ class Sampler {
   Sampler(const std::vector<SourceSpec>& sources, int64_t context_length, const std::string& shuffle, bool mask_documents, uint64_t seed);
   Row row(int64_t sample) const;
   int64_t tokens_per_epoch() const;           ///< over all sources
-  std::string data_hash() const;              ///< of all sources' contents and weights
+  std::string data_hash() const;              ///< of all sources' contents, weights of targets included, and shares
   const std::vector<std::shared_ptr<const TokenFile>>& files() const { return files_; }
   int64_t windows(int64_t source) const { return views_[source].windows(); }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cinttypes>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -151,7 +152,7 @@ TokenIndex parse_token_index(std::span<const std::byte> idx, const std::string& 
   return index;
 }
 
-TokenFile::TokenFile(const std::string& prefix)
+TokenFile::TokenFile(const std::string& prefix, TargetWeights weights)
     : prefix_(without_suffix(prefix)),
       index_(parse_token_index(MappedFile(prefix_ + ".idx").bytes(), prefix_ + ".idx")),
       bin_(prefix_ + ".bin") {
@@ -163,14 +164,41 @@ TokenFile::TokenFile(const std::string& prefix)
                                          last_component(bin_.path()) + " holds " + held +
                                          "; run `tandem data tokenize` again");
   }
+  if (weights == TargetWeights::kNone) return;
+  weights_.emplace(prefix_ + ".weights");
+  const uint64_t expected = static_cast<uint64_t>(tokens()) * sizeof(float);
+  if (weights_->bytes().size() != expected) {
+    throw bad_file(weights_->path(), "has " + std::to_string(weights_->bytes().size()) +
+                                         " bytes, expected " + std::to_string(expected) +
+                                         ", a float32 for each token of " +
+                                         last_component(bin_.path()));
+  }
+}
+
+void TokenFile::check_range(int64_t begin, size_t n) const {
+  const auto count = static_cast<int64_t>(n);
+  if (begin < 0 || count > tokens() || begin > tokens() - count) {
+    throw std::logic_error("TokenFile: [" + text(begin) + ", " + text(begin + count) + ") of " +
+                           text(tokens()) + " tokens of " + prefix_);
+  }
+}
+
+void TokenFile::read_weights(int64_t begin, std::span<float> out) const {
+  if (!weights_) throw std::logic_error("TokenFile: " + prefix_ + " was opened without weights");
+  check_range(begin, out.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t token = begin + static_cast<int64_t>(i);
+    out[i] = get<float>(weights_->bytes(), static_cast<uint64_t>(token) * sizeof(float));
+    if (std::isfinite(out[i]) && out[i] >= 0) continue;
+    char value[32];
+    std::snprintf(value, sizeof value, "%g", static_cast<double>(out[i]));
+    throw bad_file(weights_->path(),
+                   "weight " + text(token) + " is " + value + ", expected a finite number >= 0");
+  }
 }
 
 void TokenFile::read(int64_t begin, std::span<int64_t> out) const {
-  const auto count = static_cast<int64_t>(out.size());
-  if (begin < 0 || count > tokens() || begin > tokens() - count) {
-    throw std::logic_error("TokenFile::read: [" + text(begin) + ", " + text(begin + count) +
-                           ") of " + text(tokens()) + " tokens of " + prefix_);
-  }
+  check_range(begin, out.size());
   if (out.empty()) return;
   const std::byte* from = bin_.bytes().data() + begin * index_.item_bytes;
   switch (index_.dtype_code) {
@@ -201,8 +229,10 @@ void TokenFile::read(int64_t begin, std::span<int64_t> out) const {
 
 std::string TokenFile::content_hash() const {
   const MappedFile idx(prefix_ + ".idx");
+  uint32_t crc = crc32c(bin_.bytes(), crc32c(idx.bytes()));
+  if (weights_) crc = crc32c(weights_->bytes(), crc);
   char hex[9];
-  std::snprintf(hex, sizeof hex, "%08" PRIx32, crc32c(bin_.bytes(), crc32c(idx.bytes())));
+  std::snprintf(hex, sizeof hex, "%08" PRIx32, crc);
   return hex;
 }
 

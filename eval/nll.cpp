@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "nn/generate.h"
 
 namespace tandem {
 namespace {
@@ -107,6 +108,7 @@ void add_result(Json& record, const NllConfig& config, const NllWindows& windows
   record["mask_documents"] = windows.mask_documents;
   record["skip"] = windows.skip;
   record["chunk"] = config.chunk;
+  record["cache_dtype"] = config.chunk > 0 ? Json(config.cache_dtype) : Json();
   record["tokens_scored"] = static_cast<int64_t>(total.score.weight);
   record["bytes_scored"] = total.bytes > 0 ? Json(total.bytes) : Json();
   record["nll"] = total.nll();
@@ -150,8 +152,8 @@ Total score_model(const NllConfig& config, const EvalArgs& args, const NllWindow
                      check_ids(row, loaded.model->vocab_size(), windows.file->prefix());
                      total.bytes += bytes_of_targets(row, loaded.tokenizer.get());
                    }
-                   total.score +=
-                       score_rows(*loaded.model, rows, args.device, args.batch, config.chunk);
+                   total.score += score_rows(*loaded.model, rows, args.device, args.batch,
+                                             config.chunk, cache_dtype_of(config.cache_dtype));
                  });
   if (total.score.weight == 0)
     throw bad_usage("nothing to score: --skip and the model's unscored prefix leave no target");
@@ -239,12 +241,17 @@ std::vector<double> unigram_nll(const TokenFile& file, int64_t vocab_size) {
 const char* const kNllHelp =
     R"(Windows of --context-length tokens (absent: what the model was trained with) are cut from the documents' stream every --stride tokens (absent: the
 window). Every token but the first is scored once; with a smaller stride it has at least window - stride tokens before it. --skip leaves out the first
-targets of each window, --max-tokens scores the beginning of the data only, --chunk scores long windows in pieces, --buckets sets how finely the loss by
+targets of each window, --max-tokens scores the beginning of the data only, --chunk scores long windows in pieces (keys and values are held in --cache-dtype: same
+as --dtype, float32 or bfloat16), --buckets sets how finely the loss by
 position is kept, --mask-documents says whether tokens see other documents (absent: as trained), --unigram adds the baseline of token frequencies.
 Example: tandem eval nll runs/yoco runs/transformer --data data/valid --unigram data/train --out nll.jsonl)";
 
 EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
   if (config.data.empty()) throw bad_usage("eval nll needs a token file to score, --data PREFIX");
+  if (cache_dtype_of(config.cache_dtype) && config.chunk == 0) {
+    throw bad_usage("--cache-dtype " + config.cache_dtype +
+                    " has no effect without --chunk: whole windows hold no keys and values");
+  }
   const auto file = std::make_shared<const TokenFile>(config.data);
   const std::string data_hash = file->content_hash();
   EvalTable table = {

@@ -16,9 +16,10 @@ struct NllConfig {
   std::optional<int64_t> max_tokens = {};      // scored from the start of the data; absent: all
   int64_t skip = 0;                            // first targets of each window that are left out
   int64_t chunk = 0;                           // tokens of a piece of a window; 0 = whole windows
-  std::optional<bool> mask_documents = {};     // tokens see their document only; absent: as trained
-  int64_t buckets = 16;                        // of the loss by position
-  std::string unigram = "";                    // token file of a baseline's counts; empty: none
+  std::string cache_dtype = "same";  // of keys and values, with chunk: same | float32 | bfloat16
+  std::optional<bool> mask_documents = {};  // tokens see their document only; absent: as trained
+  int64_t buckets = 16;                     // of the loss by position
+  std::string unigram = "";                 // token file of a baseline's counts; empty: none
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("data", data);
@@ -27,6 +28,7 @@ struct NllConfig {
     visit.optional("max_tokens", max_tokens, at_least(1));
     visit.value("skip", skip, at_least(0));
     visit.value("chunk", chunk, at_least(0));
+    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "same"});
     visit.optional("mask_documents", mask_documents);
     visit.value("buckets", buckets, at_least(1));
     visit.value("unigram", unigram);

@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -59,8 +60,7 @@ struct EvalFlagLister {
   void optional(const char* key, std::optional<T>&, Rest&&...) {
     flags.push_back(flag_of<T>(key));
   }
-  template <typename... Rest>
-  void one_of(const char* key, std::string&, Rest&&...) {
+  void one_of(const char* key, std::string&, std::initializer_list<const char*>) {
     flags.push_back(flag_of<std::string>(key));
   }
 

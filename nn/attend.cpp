@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <utility>
+
+#include "nn/recomputing_runner.h"
 
 // LibTorch's fused attention does the work: on a CPU its flash kernel, on a GPU whichever fits. It
 // knows one whole causal sequence; everything else is cut into blocks of queries, each with the
@@ -22,7 +25,7 @@ struct Range {
 };
 
 /// The same tensor cut into ranges. The backward pass adds the pieces' gradients into one tensor,
-/// where that of slices would make one of full size for each piece.
+/// in float32 or wider, where that of slices would make one of full size for each piece.
 struct Pieces : torch::autograd::Function<Pieces> {
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx,
                                                 const Tensor& x, const std::vector<Range>& ranges) {
@@ -34,44 +37,51 @@ struct Pieces : torch::autograd::Function<Pieces> {
     }
     ctx->saved_data["begins"] = begins;
     ctx->saved_data["sizes"] = x.sizes().vec();
+    ctx->saved_data["dtype"] = x.scalar_type();
     ctx->set_materialize_grads(false);
     return pieces;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
     const auto begins = ctx->saved_data["begins"].toIntVector();
+    const auto dtype = ctx->saved_data["dtype"].toScalarType();
     Tensor sum;
     for (size_t i = 0; i < grads.size(); ++i) {
       if (!grads[i].defined()) continue;
-      if (!sum.defined())
-        sum = torch::zeros(ctx->saved_data["sizes"].toIntVector(), grads[i].options());
+      if (!sum.defined()) {
+        sum = torch::zeros(ctx->saved_data["sizes"].toIntVector(),
+                           grads[i].options().dtype(float_or_wider(dtype)));
+      }
       sum.slice(1, begins[i], begins[i] + grads[i].size(1)).add_(grads[i]);
     }
-    return {sum, {}};
+    return {sum.defined() ? sum.to(dtype) : sum, {}};
   }
 };
 
-bool aligned_to_end(const AttendMask& mask) {
-  return !mask.query_index.defined() && !mask.key_lengths.defined() &&
-         !mask.query_segment.defined();
+Tensors cut(const Tensor& x, const std::vector<Range>& ranges) {
+  if (torch::GradMode::is_enabled() && x.requires_grad()) return Pieces::apply(x, ranges);
+  Tensors pieces;
+  for (const auto& range : ranges) pieces.push_back(x.slice(1, range.begin, range.end));
+  return pieces;
 }
 
-/// Keys that some query of a block may see, as far as the host knows.
-Range keys_of(const Range& queries, int64_t n_queries, int64_t n_keys, const AttendMask& mask) {
-  if (mask.query_index.defined()) return {0, n_keys};
-  const int64_t shift = n_keys - n_queries;
-  Range keys{0, std::clamp<int64_t>(shift + queries.end, 0, n_keys)};
-  if (mask.window > 0)
-    keys.begin = std::clamp<int64_t>(shift + queries.begin - mask.window + 1, 0, keys.end);
-  return keys;
+/// Queries of a call and the keys that one of them may see.
+struct Block {
+  Range queries, keys;
+};
+
+/// Rows differ in what their queries see.
+bool is_by_row(const AttendMask& mask) {
+  return mask.query_index.defined() || mask.key_lengths.defined() || mask.query_segment.defined();
 }
 
-/// [B or 1, queries, keys] bool: AttendMask's rule for a block.
-Tensor visible_keys(const Range& queries, const Range& keys, int64_t n_queries, int64_t n_keys,
-                    const AttendMask& mask, torch::Device device) {
+/// [B or 1, queries, keys] bool: AttendMask's rule. `shift`: key index of the first query where the
+/// mask does not say.
+Tensor visible_keys(const Block& block, int64_t shift, const AttendMask& mask,
+                    torch::Device device) {
+  const auto& [queries, keys] = block;
   const auto integers = torch::TensorOptions().dtype(torch::kInt64).device(device);
   const auto j = torch::arange(keys.begin, keys.end, integers);  // [keys]
-  const int64_t shift = n_keys - n_queries;
   const auto i =
       mask.query_index.defined()  // [B or 1, queries, 1]
           ? mask.query_index.slice(1, queries.begin, queries.end).unsqueeze(2)
@@ -86,12 +96,60 @@ Tensor visible_keys(const Range& queries, const Range& keys, int64_t n_queries, 
   return visible;
 }
 
-/// From the first to the last key that any query sees; on a GPU all, as asking would wait for it.
-Range trim(const Tensor& visible) {
-  if (!visible.is_cpu()) return {0, visible.size(2)};
-  const auto seen = visible.any(0).any(0).nonzero();
+/// Lowest and highest key index of the queries in each range.
+std::vector<std::pair<int64_t, int64_t>> extremes(const std::vector<Range>& queries, int64_t shift,
+                                                  const Tensor& query_index) {
+  std::vector<std::pair<int64_t, int64_t>> found;
+  for (const auto& range : queries) found.emplace_back(shift + range.begin, shift + range.end - 1);
+  if (!query_index.defined()) return found;
+  Tensors bounds;
+  for (const auto& range : queries) {
+    const auto [least, most] = at::aminmax(query_index.slice(1, range.begin, range.end));
+    bounds.insert(bounds.end(), {least, most});
+  }
+  const auto on_host = torch::stack(bounds).cpu();
+  const auto* values = on_host.const_data_ptr<int64_t>();
+  for (size_t n = 0; n < found.size(); ++n) found[n] = {values[2 * n], values[2 * n + 1]};
+  return found;
+}
+
+/// From the first to the last key of `block` that a query sees; on a GPU all, as asking would wait
+/// for it.
+Range seen_keys(const Block& block, int64_t shift, const AttendMask& mask, torch::Device device) {
+  if (!device.is_cpu() || block.keys.size() == 0) return block.keys;
+  const auto seen = visible_keys(block, shift, mask, device).any(0).any(0).nonzero();
   if (seen.numel() == 0) return {};
-  return {seen[0].item<int64_t>(), seen[-1].item<int64_t>() + 1};
+  return {block.keys.begin + seen[0].item<int64_t>(),
+          block.keys.begin + seen[-1].item<int64_t>() + 1};
+}
+
+std::vector<Block> make_blocks(int64_t n_queries, int64_t n_keys, const AttendMask& mask,
+                               torch::Device device) {
+  // A block and its window overlap most when the block is as long as the window.
+  const int64_t length = mask.window > 0
+                             ? std::clamp(mask.window, kFewestQueriesPerBlock, kQueriesPerBlock)
+                             : kQueriesPerBlock;
+  const int64_t shift = n_keys - n_queries;
+  std::vector<Range> queries;
+  for (int64_t begin = 0; begin < n_queries; begin += length)
+    queries.push_back({begin, std::min(begin + length, n_queries)});
+  // The indices of one block are not worth waiting for a GPU.
+  const bool by_index = device.is_cpu() || queries.size() > 1 || !mask.query_index.defined();
+  std::vector<Block> blocks;
+  for (const auto& range : queries) blocks.push_back({range, {0, n_keys}});
+  if (by_index) {
+    const auto indices = extremes(queries, shift, mask.query_index);
+    for (size_t n = 0; n < blocks.size(); ++n) {
+      auto& keys = blocks[n].keys;
+      keys.end = std::clamp<int64_t>(indices[n].second + 1, 0, n_keys);
+      if (mask.window > 0)
+        keys.begin = std::clamp<int64_t>(indices[n].first - mask.window + 1, 0, keys.end);
+    }
+  }
+  if (mask.query_segment.defined()) {
+    for (auto& block : blocks) block.keys = seen_keys(block, shift, mask, device);
+  }
+  return blocks;
 }
 
 /// Queries [B, T, H, K] over keys and values [B, S, G, K]. visible: [B or 1, T, S], undefined: all.
@@ -109,14 +167,17 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
     const auto added = torch::zeros(visible.sizes(), q.options()).masked_fill_(~visible, hidden);
     bias = added.unsqueeze(1).repeat({1, 1, n_shared, 1});  // [B or 1, 1, H/G * T, S]
   }
+  const auto like_queries = [&](const Tensor& x) {
+    return x.to(q.scalar_type()).transpose(1, 2);
+  };  // a cache may be of another type
   const auto out =
-      torch::scaled_dot_product_attention(grouped, k.transpose(1, 2), v.transpose(1, 2), bias);
+      torch::scaled_dot_product_attention(grouped, like_queries(k), like_queries(v), bias);
   return out.unflatten(2, {n_shared, n_queries}).permute({0, 3, 1, 2, 4}).flatten(2, 3);
 }
 
 void check(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
   TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
-                  q.size(3) == k.size(3),
+                  q.size(3) == k.size(3) && q.size(1) > 0,
               "attend: q ", q.sizes(), ", k ", k.sizes(), ", v ", v.sizes(),
               ", expected [B, T, H, K] and [B, S, G, K] twice");
   TORCH_CHECK(k.size(2) > 0 && q.size(2) % k.size(2) == 0, "attend: ", q.size(2),
@@ -129,54 +190,40 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& 
 
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
   check(q, k, v, mask);
-  const int64_t n_queries = q.size(1), n_keys = k.size(1);
-  const bool plain = aligned_to_end(mask);
-  if (plain && n_queries == n_keys && (mask.window <= 0 || mask.window >= n_keys)) {
+  const int64_t n_queries = q.size(1), n_keys = k.size(1), shift = n_keys - n_queries;
+  const bool by_row = is_by_row(mask);
+  if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys)) {
     const auto out = torch::scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), /*attn_mask=*/{}, /*dropout_p=*/0,
+        q.transpose(1, 2), k.to(q.scalar_type()).transpose(1, 2),
+        v.to(q.scalar_type()).transpose(1, 2), /*attn_mask=*/{}, /*dropout_p=*/0,
         /*is_causal=*/true, /*scale=*/std::nullopt, /*enable_gqa=*/q.size(2) != k.size(2));
     return out.transpose(1, 2);
   }
-  // A block and its window overlap most when the block is as long as the window.
-  const int64_t block = mask.window > 0
-                            ? std::clamp(mask.window, kFewestQueriesPerBlock, kQueriesPerBlock)
-                            : kQueriesPerBlock;
-  std::vector<Range> queries, keys;
-  for (int64_t begin = 0; begin < n_queries; begin += block) {
-    queries.push_back({begin, std::min(begin + block, n_queries)});
-    keys.push_back(keys_of(queries.back(), n_queries, n_keys, mask));
-  }
-  Tensors pieces_k, pieces_v, outputs;
-  const bool narrow = mask.window > 0 && torch::GradMode::is_enabled();
-  if (narrow) {
-    pieces_k = Pieces::apply(k, keys);
-    pieces_v = Pieces::apply(v, keys);
-  }
-  for (size_t n = 0; n < queries.size(); ++n) {
-    const auto query = q.slice(1, queries[n].begin, queries[n].end);
-    auto key = narrow ? pieces_k[n] : k.slice(1, keys[n].begin, keys[n].end);
-    auto value = narrow ? pieces_v[n] : v.slice(1, keys[n].begin, keys[n].end);
-    if (plain && queries[n].size() == 1 && n_queries <= n_keys) {
+  const auto blocks = make_blocks(n_queries, n_keys, mask, q.device());
+  std::vector<Range> keys;
+  for (const auto& block : blocks) keys.push_back(block.keys);
+  const auto queries = q.split(blocks.front().queries.size(), 1);
+  const auto pieces_k = cut(k, keys), pieces_v = cut(v, keys);
+  Tensors outputs;
+  for (size_t n = 0; n < blocks.size(); ++n) {
+    if (keys[n].size() == 0) {
+      outputs.push_back(torch::zeros_like(queries[n]));
+      continue;
+    }
+    const auto f = [mask, block = blocks[n], by_row, shift](const Tensors& in) -> Tensors {
       // A decode step: the slice is just what it sees.
-      outputs.push_back(attend_block(query, key, value, {}));
-      continue;
-    }
-    auto visible = visible_keys(queries[n], keys[n], n_queries, n_keys, mask, q.device());
-    if (!plain) {
-      const auto some = trim(visible);
-      visible = visible.slice(2, some.begin, some.end);
-      key = key.slice(1, some.begin, some.end);
-      value = value.slice(1, some.begin, some.end);
-    }
-    if (key.size(1) == 0) {
-      outputs.push_back(torch::zeros_like(query));
-      continue;
-    }
-    auto out = attend_block(query, key, value, visible);
-    if (!plain || n_queries > n_keys) {  // some may see nothing
-      out = out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0);
-    }
-    outputs.push_back(out);
+      if (!by_row && block.queries.size() == 1) return {attend_block(in[0], in[1], in[2], {})};
+      const auto visible = visible_keys(block, shift, mask, in[0].device());
+      const auto out = attend_block(in[0], in[1], in[2], visible);
+      if (!by_row && shift >= 0) return {out};
+      // Some may see nothing.
+      return {out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0)};
+    };
+    // A mask of so many keys for each row takes more memory than what a layer keeps of the queries:
+    // the backward pass makes it again.
+    const bool again = by_row && keys[n].size() > 4 * k.size(2) * k.size(3);
+    const Tensors inputs = {queries[n], pieces_k[n], pieces_v[n]};
+    outputs.push_back(again ? recomputed(inputs, f)[0] : f(inputs)[0]);
   }
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs, 1);
 }

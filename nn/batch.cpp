@@ -1,6 +1,7 @@
 #include "nn/batch.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace tandem {
 namespace {
@@ -11,16 +12,51 @@ bool is_one_document(const Row& row) {
   });
 }
 
-// One member of every row as a tensor [B, T].
-template <typename T>
-Tensor stack_rows(const std::vector<Row>& rows, const std::vector<T> Row::*member,
-                  torch::Device device) {
-  const auto n_tokens = static_cast<int64_t>(rows.front().tokens.size());
-  auto out = torch::empty({static_cast<int64_t>(rows.size()), n_tokens},
-                          torch::CppTypeToScalarType<T>::value);
-  T* next = out.template data_ptr<T>();
-  for (const Row& row : rows) next = std::copy((row.*member).begin(), (row.*member).end(), next);
-  return out.to(device);
+// What the loss asks of a row.
+struct Scoring {
+  std::vector<int64_t> targets;  // kIgnored also where the weight is 0
+  std::vector<float> weights;    // 0 where not scored
+  size_t n_scored = 0;
+};
+
+Scoring scoring_of(const Row& row) {
+  Scoring scoring{row.targets, row.weights, 0};
+  if (row.weights.empty()) scoring.weights.assign(row.targets.size(), 1);
+  for (size_t t = 0; t < row.targets.size(); ++t) {
+    float& weight = scoring.weights[t];
+    TORCH_CHECK(weight >= 0, "make_batch: a target weighs ", weight, ", expected at least 0");
+    if (scoring.targets[t] == kIgnored) weight = 0;
+    if (weight == 0) scoring.targets[t] = kIgnored;
+    scoring.n_scored += weight > 0;
+  }
+  return scoring;
+}
+
+// The scored columns and as many of the first others, which see the fewest keys, as make up `n`;
+// ascending.
+std::vector<int64_t> columns_of(const Scoring& scoring, size_t n) {
+  size_t others = n - scoring.n_scored;
+  std::vector<int64_t> columns;
+  for (size_t t = 0; columns.size() < n; ++t) {
+    const bool scored = scoring.weights[t] > 0;
+    if (!scored && others == 0) continue;
+    if (!scored) --others;
+    columns.push_back(static_cast<int64_t>(t));
+  }
+  return columns;
+}
+
+// Vectors of one length, one of each element of `rows`, as a tensor [B, length].
+template <typename T, typename Element, typename Get>
+Tensor stack_rows(const std::vector<Element>& rows, const Get& get, torch::Device device) {
+  std::vector<T> all;
+  for (const Element& row : rows) {
+    const std::vector<T>& values = get(row);
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  const auto n_rows = static_cast<int64_t>(rows.size());
+  const auto stacked = torch::tensor(all, torch::CppTypeToScalarType<T>::value);
+  return stacked.view({n_rows, -1}).to(device);
 }
 
 }  // namespace
@@ -29,22 +65,34 @@ Batch make_batch(const std::vector<Row>& rows, torch::Device device) {
   TORCH_CHECK(!rows.empty(), "make_batch: no rows");
   const size_t n_tokens = rows.front().tokens.size();
   std::vector<int64_t> samples;
+  std::vector<Scoring> scorings;
+  bool weighted = false;
+  size_t most_scored = 1;  // a row of columns that are all unscored is simpler than none
   Batch batch;
   for (const Row& row : rows) {
     TORCH_CHECK(row.tokens.size() == n_tokens && row.targets.size() == n_tokens &&
                     row.segment.size() == n_tokens,
                 "make_batch: a row has ", row.tokens.size(), " tokens, ", row.targets.size(),
                 " targets and ", row.segment.size(), " segments, expected ", n_tokens, " each");
+    TORCH_CHECK(row.weights.empty() || row.weights.size() == n_tokens, "make_batch: a row has ",
+                row.weights.size(), " weights, expected ", n_tokens, " or none");
     samples.push_back(row.sample);
-    batch.total_weight += static_cast<double>(std::count_if(
-        row.targets.begin(), row.targets.end(), [](int64_t t) { return t != kIgnored; }));
+    weighted = weighted || !row.weights.empty();
+    const Scoring& scoring = scorings.emplace_back(scoring_of(row));
+    most_scored = std::max(most_scored, scoring.n_scored);
+    for (const float weight : scoring.weights) batch.total_weight += static_cast<double>(weight);
   }
-  batch.tokens = stack_rows(rows, &Row::tokens, device);
-  batch.targets = stack_rows(rows, &Row::targets, device);
+  batch.tokens = stack_rows<int64_t>(rows, std::mem_fn(&Row::tokens), device);
+  batch.targets = stack_rows<int64_t>(scorings, std::mem_fn(&Scoring::targets), device);
   if (!std::all_of(rows.begin(), rows.end(), is_one_document)) {
-    batch.segment = stack_rows(rows, &Row::segment, device);
+    batch.segment = stack_rows<int32_t>(rows, std::mem_fn(&Row::segment), device);
   }
   batch.samples = torch::tensor(samples, torch::kInt64).to(device);
+  if (weighted) batch.weights = stack_rows<float>(scorings, std::mem_fn(&Scoring::weights), device);
+  if (4 * most_scored <= 3 * n_tokens) {
+    const auto columns = [&](const Scoring& row) { return columns_of(row, most_scored); };
+    batch.scored = stack_rows<int64_t>(scorings, columns, device);
+  }
   return batch;
 }
 

@@ -11,11 +11,14 @@ struct Batch {
   Tensor tokens, targets;   // [B, T] int64; target -100 = not scored; column t scores tokens[t + 1]
   Tensor segment;           // [B, T] int32, which document of the row a token belongs to, -1 = padding; undefined = every row is one document
   Tensor samples;           // [B] int64, global sample numbers: the counter of every random stream
-  Tensor weights;           // [B, T] float32 weight of each target; undefined = 1
+  Tensor weights;           // [B, T] float32 weight of each target, 0 where not scored; undefined = 1
+  Tensor scored;            // [B, N] int64, N >= 1, ascending: columns of each row that hold all of its scored targets, rows with fewer filled up with unscored ones;
+                            // undefined = so many are scored that all columns may as well be computed
   double total_weight = 0;  // of the scored targets of this batch, known on the host before the forward pass
 };
 
-/// Rows of equal length (core/packing pads them) to `device`.
+/// Rows of equal length (core/packing pads them) to `device`. Targets of weight 0 become unscored. `scored` is given when at most three quarters of
+/// the columns of any row are.
 Batch make_batch(const std::vector<Row>& rows, torch::Device device);
 
 /// positions [B, T] int64: columns counted from 0, from the start of each document where `segment` is given.

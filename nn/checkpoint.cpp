@@ -198,11 +198,7 @@ Tensor read_tensor(const SafetensorsReader& reader, const TensorEntry& entry,
   return tensor;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text;
-  for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-  return "[" + text + "]";
-}
+std::string shape_text(c10::IntArrayRef shape) { return c10::str(shape); }  // "[3, 5]"
 
 std::optional<int64_t> step_of_name(const std::string& name) {
   constexpr std::string_view kPrefix = "step-";
@@ -218,23 +214,14 @@ std::optional<int64_t> step_of_name(const std::string& name) {
 }  // namespace
 
 void write_checkpoint(const std::string& folder, const CheckpointContents& contents) {
-  TORCH_CHECK(!exists(folder), "write_checkpoint: ", folder, " exists");
-  const std::string partial = folder + ".partial";
-  try {
-    remove_tree(partial);  // of a save that was killed
-    make_directories(partial);
+  write_folder(folder, [&](const std::string& partial) {
     write_files(partial, contents);
-    sync_directory(partial);
-    rename_file(partial, folder);
-    sync_directory(parent_of(folder));
-  } catch (...) {
     try {
-      remove_tree(partial);
-    } catch (const UserError&) {
-      // The first error is the one to report; the next save removes what is left.
+      Checkpoint(partial).verify();
+    } catch (const UserError& error) {
+      throw cannot_write(folder, std::string("cannot be read back: ") + error.what());
     }
-    throw;
-  }
+  });
 }
 
 Checkpoint::Checkpoint(std::string folder) : folder_(std::move(folder)) {
@@ -337,7 +324,7 @@ void Checkpoint::load_weights(torch::nn::Module& module) const {
       throw bad_file(reader.path(), "tensor " + parameter.key() + " is " +
                                         shape_text(entry->shape) +
                                         ", the model of this config needs " +
-                                        shape_text(parameter.value().sizes().vec()));
+                                        shape_text(parameter.value().sizes()));
     }
     unknown.erase(parameter.key());
   }

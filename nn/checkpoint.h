@@ -35,7 +35,8 @@ struct CheckpointContents {
   std::string tokenizer_model;                          // bytes of tokenizer.model; empty = none
 };
 
-/// Writes FOLDER as described above; a reader sees a whole checkpoint or none. Throws cannot_write and leaves no FOLDER behind.
+/// Writes FOLDER as described above and reads it back before it gets its name; a reader sees a whole checkpoint or none. Throws cannot_write and
+/// leaves no FOLDER behind. FOLDER must not exist.
 void write_checkpoint(const std::string& folder, const CheckpointContents& contents);
 
 /// A checkpoint that was opened and whose manifest verified.

@@ -99,12 +99,20 @@ int64_t longest(std::span<const std::vector<int64_t>> prompts) {
 }  // namespace
 
 std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch,
-                                            int64_t capacity) {
+                                            int64_t capacity,
+                                            std::optional<torch::Dtype> cache_dtype) {
   const Tensor parameter = model.parameters().front();
   return model.make_state({.batch = batch,
                            .capacity = capacity,
                            .device = parameter.device(),
-                           .dtype = parameter.scalar_type()});
+                           .dtype = cache_dtype.value_or(parameter.scalar_type())});
+}
+
+std::optional<torch::Dtype> cache_dtype_of(const std::string& word) {
+  if (word == "same") return std::nullopt;
+  if (word == "float32") return torch::kFloat32;
+  TORCH_CHECK(word == "bfloat16", "cache dtype ", word, ", expected same, float32 or bfloat16");
+  return torch::kBFloat16;
 }
 
 void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t chunk,
@@ -162,7 +170,8 @@ std::vector<Generated> generate(LanguageModel& model, std::span<const std::vecto
   const auto batch = static_cast<int64_t>(prompts.size());
   const int64_t per_call = model.tokens_per_call();
   const int64_t calls = (config.max_new_tokens + per_call - 1) / per_call;
-  const auto state = inference_state(model, batch, longest(prompts) + calls * per_call);
+  const auto state =
+      inference_state(model, batch, longest(prompts) + calls * per_call, config.cache_dtype);
   DeviceSampler sampler(config.sampling, batch, model.parameters().front().device());
   std::vector<RowProgress> rows;
   for (int64_t b = 0; b < batch; ++b) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,9 +11,13 @@
 
 namespace tandem {
 
-/// An empty state on the device and in the dtype of the model's parameters.
-std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch,
-                                            int64_t capacity);
+/// An empty state on the device of the model's parameters. Keys and values are held in `cache_dtype`, by default the parameters' (retention states
+/// are never narrower than float32).
+std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch, int64_t capacity,
+                                            std::optional<torch::Dtype> cache_dtype = {});
+/// The words of --cache-dtype: "same" (as the parameters), "float32", "bfloat16". Another one is a c10::Error.
+std::optional<torch::Dtype> cache_dtype_of(const std::string& word);
+inline const std::vector<std::string> kCacheDtypes = {"same", "float32", "bfloat16"};
 
 /// Feeds prompts of any lengths >= 1 into an empty `state` of as many rows, at most `chunk` tokens
 /// of each row a call (0 = all at once), and leaves the logits that follow each prompt in
@@ -33,7 +38,8 @@ struct GenerateConfig {
   SamplingConfig sampling;
   int64_t max_new_tokens = 128;
   int64_t prefill_chunk = 0;           // prompt tokens of a row in one call; 0 = all at once
-  std::vector<int64_t> stop_ids = {};  // EOS
+  std::optional<torch::Dtype> cache_dtype = {};  // of keys and values held; absent: the model's
+  std::vector<int64_t> stop_ids = {};            // EOS
   std::vector<std::string> stop = {};  // a row ends where its text contains one of these
   std::function<std::unique_ptr<TextStream>()> make_text = {};  // none: ids only
   /// Text of a row as soon as it can no longer turn out to be part of a stop string; it adds up to

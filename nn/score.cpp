@@ -9,12 +9,13 @@ namespace tandem {
 namespace {
 
 // NLL of one batch, [B, T] on the CPU; NaN where not scored.
-Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk) {
+Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk,
+                 std::optional<torch::Dtype> cache_dtype) {
   if (chunk == 0) return model.loss(batch, ForwardContext{}).nll.to(torch::kCPU);
   const int64_t n_tokens = batch.tokens.size(1);
   Tensor lengths;  // undefined: rows without padding
   if (batch.segment.defined()) lengths = batch.segment.ge(0).sum(1);  // padding stands at the end
-  const auto state = inference_state(model, batch.tokens.size(0), n_tokens);
+  const auto state = inference_state(model, batch.tokens.size(0), n_tokens, cache_dtype);
   Tensors pieces;
   for (int64_t begin = 0; begin < n_tokens; begin += chunk) {
     const int64_t n = std::min(chunk, n_tokens - begin);
@@ -52,7 +53,7 @@ ScoreResult& ScoreResult::operator+=(const ScoreResult& other) {
 }
 
 ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
-                       int64_t batch, int64_t chunk) {
+                       int64_t batch, int64_t chunk, std::optional<torch::Dtype> cache_dtype) {
   TORCH_CHECK(batch >= 1 && chunk >= 0, "score_rows: batch = ", batch, ", chunk = ", chunk,
               ", expected at least 1 and 0");
   const torch::NoGradGuard no_grad;
@@ -63,8 +64,9 @@ ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::D
     std::vector<Row> padded(part.begin(), part.end());
     pad_rows(padded);
     if (chunk > 0) check_one_document(padded);
-    const Tensor nll =
-        batch_nll(model, make_batch(padded, device), chunk).to(torch::kFloat64).contiguous();
+    const Tensor nll = batch_nll(model, make_batch(padded, device), chunk, cache_dtype)
+                           .to(torch::kFloat64)
+                           .contiguous();
     const double* values = nll.const_data_ptr<double>();
     const size_t columns = padded.front().targets.size();
     ScoreResult of_batch;
@@ -74,9 +76,11 @@ ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::D
       for (size_t t = 0; t < columns; ++t) {
         // the host's targets decide, so that the NaN of a broken model is not taken for "not
         // scored"
-        if (padded[b].targets[t] == kIgnored) continue;
-        of_batch.nll_by_position[t] += values[b * columns + t];
-        of_batch.count_by_position[t] += 1;
+        const Row& row = padded[b];
+        const double weight = row.weights.empty() ? 1.0 : row.weights[t];
+        if (row.targets[t] == kIgnored || weight == 0) continue;
+        of_batch.nll_by_position[t] += weight * values[b * columns + t];
+        of_batch.count_by_position[t] += weight;
       }
     }
     const auto sum = [](const std::vector<double>& v) {
@@ -106,7 +110,7 @@ std::vector<std::vector<double>> log_probs(LanguageModel& model,
       rows.push_back(row_of_sequence(sequences[order[i]], model.packing()));
     pad_rows(rows);
     const Tensor nll =
-        batch_nll(model, make_batch(rows, device), 0).to(torch::kFloat32).contiguous();
+        batch_nll(model, make_batch(rows, device), 0, {}).to(torch::kFloat32).contiguous();
     const size_t columns = static_cast<size_t>(nll.size(1));
     for (size_t i = begin; i < end; ++i) {
       const std::span<const float> row(nll.const_data_ptr<float>() + (i - begin) * columns,

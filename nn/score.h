@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -6,20 +7,21 @@
 
 namespace tandem {
 
-/// NLL in nats, summed over scored targets.
+/// NLL in nats, summed over scored targets, each as often as it weighs: Row::weights, 1 without.
 struct ScoreResult {
-  double nll_sum = 0, weight = 0;  // mean NLL = nll_sum / weight; every scored target weighs 1
+  double nll_sum = 0, weight = 0;  // mean NLL = nll_sum / weight
   std::vector<double> nll_by_position,
-      count_by_position;  // by column of the row: sums and numbers of scored targets
+      count_by_position;  // by column of the row: sums, and weights of the scored targets
   ScoreResult& operator+=(const ScoreResult& other);
 };
 
 /// Scores rows of any lengths, `batch` at a time, without gradient. Rows go whole through
 /// LanguageModel::loss; with `chunk` > 0 through extend_nll in pieces of `chunk` tokens, which
 /// gives the same numbers in memory that grows with the state only; then every row must be one
-/// document.
+/// document, and keys and values are held in `cache_dtype` (absent: the model's).
 ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
-                       int64_t batch, int64_t chunk = 0);
+                       int64_t batch, int64_t chunk = 0,
+                       std::optional<torch::Dtype> cache_dtype = {});
 
 /// log p of each token of each sequence given the tokens before it; NaN where the model gives none
 /// (the first token, and the model's unscored prefix). Sequences hold at least one id each; they

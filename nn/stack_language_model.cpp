@@ -90,8 +90,19 @@ Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context)
   own->positions = positions_of(batch);
   own->segment = batch.segment;
   own->samples = batch.samples;
-  const auto h = stack_->forward(embed(batch.tokens), *own, /*state=*/nullptr, Want::kAll);
-  const auto loss = cross_entropy(h, head_weight(), batch.targets, batch.weights);
+  own->wanted = batch.scored;
+  const bool some = batch.scored.defined();
+  const auto of_wanted = [&](const Tensor& x) {
+    return some && x.defined() ? at_columns(x, batch.scored) : x;
+  };
+  const auto h = stack_->forward(embed(batch.tokens), *own, /*state=*/nullptr,
+                                 some ? Want::kSome : Want::kAll);  // [B, N or T, D]
+  auto loss = cross_entropy(h, head_weight(), of_wanted(batch.targets), of_wanted(batch.weights));
+  if (some) {
+    const auto nan = std::numeric_limits<double>::quiet_NaN();
+    loss.nll = torch::full(batch.targets.sizes(), nan, loss.nll.options())
+                   .scatter_(1, batch.scored, loss.nll);  // [B, T]
+  }
   // Recomputed layers read the context during backward: it lives as long as the graph.
   if (loss.sum.requires_grad()) loss.sum.register_hook([own](const Tensor&) {});
   return loss;

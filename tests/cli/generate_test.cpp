@@ -44,6 +44,22 @@ TEST_F(GenerateCommandTest, PrefillInPiecesChangesNothing) {
   EXPECT_EQ(json_of(in_pieces)["ids"], whole["ids"]);
 }
 
+TEST_F(GenerateCommandTest, KeysAndValuesMayBeOfAnotherType) {
+  const std::vector<std::string> greedy = {"--prompt", "In the", "--temperature", "0"};
+  const auto json_with = [&](const std::string& cache_dtype) {
+    auto arguments = greedy;
+    arguments.insert(arguments.end(), {"--cache-dtype", cache_dtype});
+    return json_of(arguments);
+  };
+  const auto same = json_of(greedy);
+  EXPECT_EQ(same["cache_dtype"], "same");
+  EXPECT_EQ(json_with("float32")["ids"], same["ids"]);  // as the model
+  const auto narrow = json_with("bfloat16");
+  EXPECT_EQ(narrow["cache_dtype"], "bfloat16");
+  EXPECT_EQ(narrow["ids"].size(), same["ids"].size());
+  EXPECT_EQ(generate_with({"--prompt", "x", "--cache-dtype", "int8"}).code, kExitUsage);
+}
+
 TEST_F(GenerateCommandTest, NeverDrawsIdsWithoutText) {
   const auto json = json_of({"--prompt", "x", "--temperature", "100", "--max-new-tokens", "400"});
   for (const auto& id : json["ids"])

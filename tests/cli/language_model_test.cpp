@@ -1,9 +1,9 @@
 #include "nn/language_model.h"
 
-#include <torch/csrc/autograd/custom_function.h>
+#include <algorithm>
 #include <cmath>
 
-#include "nn/layer_runner.h"
+#include "nn/recomputing_runner.h"
 #include "tests/cli/tiny_models.h"
 
 // What every model promises, whatever its family.
@@ -13,7 +13,9 @@ namespace {
 
 constexpr int64_t kVocab = 53, kLength = 37;  // a multiple of neither window nor chunk
 
-Tensor random_tokens(int64_t batch, int64_t length, uint64_t seed) { return torch::randint(kVocab, {batch, length}, seeded(seed), torch::kInt64); }
+Tensor random_tokens(int64_t batch, int64_t length, uint64_t seed) {
+  return torch::randint(kVocab, {batch, length}, seeded(seed), torch::kInt64);
+}
 
 Tensor integers(const std::vector<int64_t>& values) { return torch::tensor(values, torch::kInt64); }
 
@@ -30,11 +32,14 @@ class LanguageModelTest : public testing::TestWithParam<TinyModel> {
     const auto state = make_state(tokens.size(0), tokens.size(1));
     return model_->extend(tokens, {}, *state, Want::kAll);
   }
-  /// The same of one row by training's forward pass, as log-probabilities: the row once for each id, which is its target everywhere.
+  /// The same of one row by training's forward pass, as log-probabilities: the row once for each
+  /// id, which is its target everywhere.
   Tensor training_log_probs(const Tensor& row) const {
     const torch::NoGradGuard no_grad;
     const Tensor targets = torch::arange(kVocab).unsqueeze(1).repeat({1, row.size(1)});
-    return -model_->loss(batch_of(row.repeat({kVocab, 1}), targets), {}).nll.t().unsqueeze(0);  // [1, T, V]
+    return -model_->loss(batch_of(row.repeat({kVocab, 1}), targets), {})
+                .nll.t()
+                .unsqueeze(0);  // [1, T, V]
   }
   static Batch batch_of(const Tensor& tokens, const Tensor& targets) {
     Batch batch;
@@ -48,12 +53,15 @@ class LanguageModelTest : public testing::TestWithParam<TinyModel> {
 };
 
 TEST_P(LanguageModelTest, PrefillInAnyCutAndDecodingEqualTraining) {
-  const Tensor expected = torch::cat({training_log_probs(tokens_[0].unsqueeze(0)), training_log_probs(tokens_[1].unsqueeze(0))});
-  const std::vector<std::vector<int64_t>> cuts = {{kLength}, {20, 1, 1, 15}, {3, 17, 16, 1}, std::vector<int64_t>(kLength, 1)};
+  const Tensor expected = torch::cat(
+      {training_log_probs(tokens_[0].unsqueeze(0)), training_log_probs(tokens_[1].unsqueeze(0))});
+  const std::vector<std::vector<int64_t>> cuts = {
+      {kLength}, {20, 1, 1, 15}, {3, 17, 16, 1}, std::vector<int64_t>(kLength, 1)};
   for (const auto& cut : cuts) {
     const auto state = make_state(2, /*capacity=*/4);  // grows on the way
     Tensors pieces;
-    for (const auto& piece : tokens_.split_with_sizes(cut, 1)) pieces.push_back(model_->extend(piece, {}, *state, Want::kAll));
+    for (const auto& piece : tokens_.split_with_sizes(cut, 1))
+      pieces.push_back(model_->extend(piece, {}, *state, Want::kAll));
     expect_close(torch::log_softmax(torch::cat(pieces, 1), -1), expected);
     EXPECT_TRUE(torch::equal(state->lengths, torch::full({2}, kLength, torch::kInt64)));
   }
@@ -68,24 +76,28 @@ TEST_P(LanguageModelTest, LastIsTheLastOfAll) {
   expect_close(last, torch::stack({all[0][4], all[1][kLength - 1]}));
   expect_close(last_state->next_logits, last, 0);
   const Tensor more = random_tokens(2, 1, 2);
-  expect_close(model_->extend(more, {}, *last_state, Want::kLast), model_->extend(more, {}, *all_state, Want::kAll).squeeze(1));
+  expect_close(model_->extend(more, {}, *last_state, Want::kLast),
+               model_->extend(more, {}, *all_state, Want::kAll).squeeze(1));
 }
 
 TEST_P(LanguageModelTest, RowsOfDifferentLengthsAreWhatTheyAreAlone) {
   const Tensor tokens = random_tokens(3, 23, 3);
-  const std::vector<int64_t> first = {9, 0, 4}, second = {2, 11, 1};  // of pieces of 9 and 11 columns
+  const std::vector<int64_t> first = {9, 0, 4},
+                             second = {2, 11, 1};  // of pieces of 9 and 11 columns
   const auto state = make_state(3);
   const auto piece_of = [&](const std::vector<int64_t>& begins, int64_t width) {
     Tensors rows;
     for (int64_t b = 0; b < 3; ++b) rows.push_back(tokens[b].narrow(0, begins[b], width));
-    return torch::stack(rows);  // what stands behind a row's length is other text and must not count
+    return torch::stack(
+        rows);  // what stands behind a row's length is other text and must not count
   };
   model_->extend(piece_of({0, 0, 0}, 9), integers(first), *state, Want::kNothing);
   const Tensor last = model_->extend(piece_of(first, 11), integers(second), *state, Want::kLast);
   const Tensor next = model_->extend(random_tokens(3, 1, 4), {}, *state, Want::kLast);
   for (int64_t b = 0; b < 3; ++b) {
     const int64_t length = first[b] + second[b];
-    const Tensor row = torch::cat({tokens[b].narrow(0, 0, length), random_tokens(3, 1, 4)[b]}).unsqueeze(0);
+    const Tensor row =
+        torch::cat({tokens[b].narrow(0, 0, length), random_tokens(3, 1, 4)[b]}).unsqueeze(0);
     const Tensor alone = all_logits(row);
     expect_close(last[b], alone[0][length - 1]);
     expect_close(next[b], alone[0][length]);
@@ -128,7 +140,8 @@ TEST_P(LanguageModelTest, ScoringInPiecesEqualsTheLoss) {
   Tensors pieces;
   int64_t begin = 0;
   for (const int64_t n : {15, 9, 1, 12}) {  // the second piece scores row 0 only
-    pieces.push_back(model_->extend_nll(tokens_.narrow(1, begin, n), targets.narrow(1, begin, n), {}, *state));
+    pieces.push_back(
+        model_->extend_nll(tokens_.narrow(1, begin, n), targets.narrow(1, begin, n), {}, *state));
     begin += n;
   }
   const Tensor nll = torch::cat(pieces, 1);
@@ -152,8 +165,10 @@ TEST_P(LanguageModelTest, SelectedRowsGoOnAsTheyWere) {
     const Tensor whole = torch::cat({tokens_[from].narrow(0, 0, length), more[row]}).unsqueeze(0);
     expect_close(actual[row], all_logits(whole)[0].narrow(0, length, 4));
   }
-  const Tensor untouched = model_->extend(more.narrow(0, 0, 2), {}, *state, Want::kAll);  // what was selected from is as it was
-  expect_close(untouched[0], all_logits(torch::cat({tokens_[0], more[0]}).unsqueeze(0))[0].narrow(0, kLength, 4));
+  const Tensor untouched = model_->extend(more.narrow(0, 0, 2), {}, *state,
+                                          Want::kAll);  // what was selected from is as it was
+  expect_close(untouched[0],
+               all_logits(torch::cat({tokens_[0], more[0]}).unsqueeze(0))[0].narrow(0, kLength, 4));
 }
 
 TEST_P(LanguageModelTest, MaskedDocumentsAreWhatTheyAreAlone) {
@@ -175,60 +190,154 @@ TEST_P(LanguageModelTest, StateBytesAreThoseOfTheState) {
   EXPECT_EQ(2 * model_->state_bytes(kLength, /*element_size=*/8).total(), state->bytes());
 }
 
-// Forgets what a layer computed and computes it again in backward, as recomputation does: everything that carries a gradient must come in as an input.
-struct RecomputingRunner : LayerRunner {
-  struct Held : torch::CustomClassHolder {
-    LayerFunction f;
-    explicit Held(LayerFunction function) : f(std::move(function)) {}
-  };
-  struct Recompute : torch::autograd::Function<Recompute> {
-    static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx, at::TensorList inputs, const LayerFunction& f) {
-      ctx->save_for_backward(inputs.vec());
-      ctx->saved_data["f"] = c10::IValue::make_capsule(c10::make_intrusive<Held>(f));
-      return f(inputs.vec());
+using Named = std::vector<std::pair<std::string, Tensor>>;
+
+// Gradients of all parameters that have one.
+Named gradients_of(LanguageModel& model, const Batch& batch, LayerRunner* runner = nullptr) {
+  ForwardContext context;
+  context.runner = runner;
+  context.training = true;
+  model.zero_grad();
+  model.loss(batch, context).sum.backward();
+  Named named;
+  for (const auto& parameter : model.named_parameters()) {
+    const Tensor& gradient = parameter.value().grad();
+    if (gradient.defined()) named.emplace_back(parameter.key(), gradient.clone());
+  }
+  return named;
+}
+
+/// Rows of which few targets are scored: three, none and five.
+std::vector<Row> sparse_rows(bool documents, bool weights) {
+  const std::vector<std::vector<size_t>> scored = {{2, 3, 36}, {}, {0, 11, 12, 20, 33}};
+  std::vector<Row> rows;
+  for (size_t b = 0; b < scored.size(); ++b) {
+    const Tensor ids = random_tokens(2, kLength, 20 + b);
+    const auto* values = ids.const_data_ptr<int64_t>();
+    Row row;
+    row.tokens.assign(values, values + kLength);
+    row.targets.assign(kLength, kIgnored);
+    for (const size_t t : scored[b]) row.targets[t] = values[kLength + static_cast<int64_t>(t)];
+    row.segment.assign(kLength, 0);
+    if (documents) {
+      for (size_t t = 12 - b; t < kLength; ++t) row.segment[t] = t < 30 + b ? 1 : 2;
     }
-    static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx, const torch::autograd::variable_list& gradients) {
-      Tensors inputs, outputs;
-      for (const auto& input : ctx->get_saved_variables()) inputs.push_back(input.detach().requires_grad_(input.requires_grad()));
-      {
-        const torch::AutoGradMode on(true);
-        outputs = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["f"].toCapsule())->f(inputs);
+    if (documents && b == 1) std::fill(row.segment.begin() + 25, row.segment.end(), -1);
+    if (weights) {
+      for (size_t t = 0; t < kLength; ++t) row.weights.push_back(static_cast<float>(t % 4) / 2);
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+Batch with_all_columns(Batch batch) {
+  batch.scored = Tensor();
+  return batch;
+}
+
+TEST_P(LanguageModelTest, FewScoredTargetsGiveTheLossOfAllColumns) {
+  for (const bool documents : {false, true}) {
+    for (const bool weights : {false, true}) {
+      SCOPED_TRACE(std::string(documents ? "documents " : "") + (weights ? "weights" : ""));
+      const Batch batch = make_batch(sparse_rows(documents, weights), torch::kCPU),
+                  all = with_all_columns(batch);
+      ASSERT_TRUE(batch.scored.defined());
+      const Loss loss = model_->loss(batch, {}), expected = model_->loss(all, {});
+      expect_close(loss.sum, expected.sum);
+      EXPECT_TRUE(torch::equal(loss.nll.isnan(), batch.targets == kIgnored));
+      EXPECT_TRUE(torch::equal(expected.nll.isnan(), batch.targets == kIgnored));
+      expect_close(loss.nll.nan_to_num(), expected.nll.nan_to_num());
+      const Named gradients = gradients_of(*model_, batch),
+                  expected_gradients = gradients_of(*model_, all);
+      ASSERT_EQ(gradients.size(), model_->parameters().size());
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        SCOPED_TRACE(gradients[i].first);
+        expect_close(gradients[i].second, expected_gradients[i].second);
       }
-      torch::autograd::backward(outputs, gradients);
-      torch::autograd::variable_list result;
-      for (const auto& input : inputs) result.push_back(input.grad());
-      result.emplace_back();
-      return result;
     }
-  };
-  int64_t calls = 0;
+  }
+}
+
+TEST_P(LanguageModelTest, NothingScoredIsALossOfZero) {
+  const auto rows = sparse_rows(false, false);
+  const Batch batch = make_batch({rows[1], rows[1]}, torch::kCPU);
+  const Loss loss = model_->loss(batch, {});
+  EXPECT_EQ(loss.sum.item<double>(), 0);
+  EXPECT_TRUE(loss.nll.isnan().all().item<bool>());
+  for (const auto& [name, gradient] : gradients_of(*model_, batch)) {
+    EXPECT_EQ(gradient.abs().max().item<double>(), 0) << name;
+  }
+}
+
+// Notes what enters layers that read keys and values of others.
+struct CrossLayerRecorder : LayerRunner {
+  std::vector<int64_t> n_queries, n_keys;
   Tensors run(torch::nn::Module&, const Tensors& inputs, const LayerFunction& f) override {
-    ++calls;
-    return Recompute::apply(at::TensorList(inputs), f);
+    if (inputs.size() == 3) {
+      n_queries.push_back(inputs[0].size(1));
+      n_keys.push_back(inputs[1].size(1));
+    }
+    return f(inputs);
   }
 };
 
-TEST_P(LanguageModelTest, RecomputedLayersGiveTheSameGradients) {
-  const Tensor targets = random_tokens(2, kLength, 9);
-  const auto gradients = [&](LayerRunner* runner) {
-    ForwardContext context;
-    context.runner = runner;
-    context.training = true;
-    model_->zero_grad();
-    model_->loss(batch_of(tokens_, targets), context).sum.backward();
-    std::vector<std::pair<std::string, Tensor>> named;
-    for (const auto& parameter : model_->named_parameters()) named.emplace_back(parameter.key(), parameter.value().grad().clone());
-    return named;
-  };
-  const auto expected = gradients(nullptr);
-  RecomputingRunner runner;
-  const auto actual = gradients(&runner);
-  EXPECT_GE(runner.calls, model_->n_layers());
-  for (size_t i = 0; i < expected.size(); ++i) {
-    SCOPED_TRACE(expected[i].first);
-    EXPECT_GT(expected[i].second.abs().max().item<double>(), 0);
-    expect_close(actual[i].second, expected[i].second);
+TEST_P(LanguageModelTest, OnlyScoredColumnsEnterTheCrossDecoder) {
+  CrossLayerRecorder recorder;
+  ForwardContext context;
+  context.runner = &recorder;
+  model_->loss(make_batch(sparse_rows(false, false), torch::kCPU), context);
+  EXPECT_EQ(recorder.n_queries, std::vector<int64_t>(recorder.n_queries.size(), 5));
+  EXPECT_EQ(recorder.n_keys, std::vector<int64_t>(recorder.n_keys.size(), kLength));
+  EXPECT_EQ(!recorder.n_queries.empty(), model_->named_children().contains("cross_decoder"));
+}
+
+struct CountingRunner : LayerRunner {
+  RecomputingRunner recomputing;
+  int64_t calls = 0;
+  Tensors run(torch::nn::Module& layer, const Tensors& inputs, const LayerFunction& f) override {
+    const auto counted = [this, f](const Tensors& in) {
+      ++calls;
+      return f(in);
+    };
+    return recomputing.run(layer, inputs, counted);
   }
+};
+
+void expect_equal(const Named& actual, const Named& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(actual[i].first, expected[i].first);
+    EXPECT_TRUE(torch::equal(actual[i].second, expected[i].second)) << expected[i].first;
+  }
+}
+
+TEST_P(LanguageModelTest, RecomputedLayersGiveTheSameGradientsToTheBit) {
+  for (const auto dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16}) {
+    const auto model = make_tiny_model(GetParam().yaml, dtype);
+    for (const bool few : {false, true}) {
+      SCOPED_TRACE(std::string(c10::toString(dtype)) + (few ? ", few are scored" : ""));
+      const Batch batch = few ? make_batch(sparse_rows(true, true), torch::kCPU)
+                              : batch_of(tokens_, random_tokens(2, kLength, 9));
+      const Named expected = gradients_of(*model, batch);
+      CountingRunner runner;
+      expect_equal(gradients_of(*model, batch, &runner), expected);
+      EXPECT_GE(runner.calls, 2 * model->n_layers());  // forward and again in backward
+      for (const auto& [name, gradient] : expected)
+        EXPECT_GT(gradient.abs().max().item<double>(), 0) << name;
+    }
+  }
+}
+
+// The first layer's input needs no gradient then, its parameters do.
+TEST_P(LanguageModelTest, RecomputedLayersBehindAFrozenEmbeddingTrain) {
+  const Batch batch = batch_of(tokens_, random_tokens(2, kLength, 9));
+  const size_t n_parameters = model_->parameters().size();
+  model_->named_parameters()["embedding.weight"].requires_grad_(false);
+  const Named expected = gradients_of(*model_, batch);
+  EXPECT_EQ(expected.size(), n_parameters - 1);
+  RecomputingRunner runner;
+  expect_equal(gradients_of(*model_, batch, &runner), expected);
 }
 
 // Along one random direction of all parameters together.
@@ -252,7 +361,8 @@ TEST_P(LanguageModelTest, TheLossHasTheGradientOfItsDifferences) {
     return loss;
   };
   constexpr double kStep = 1e-6;
-  EXPECT_NEAR((loss_at(kStep) - loss_at(-kStep)) / (2 * kStep), expected, 1e-5 * (1 + std::abs(expected)));
+  EXPECT_NEAR((loss_at(kStep) - loss_at(-kStep)) / (2 * kStep), expected,
+              1e-5 * (1 + std::abs(expected)));
 }
 
 TEST_P(LanguageModelTest, SixteenBitsAreCloseToSixtyFour) {
@@ -273,10 +383,70 @@ TEST_P(LanguageModelTest, SixteenBitsAreCloseToSixtyFour) {
   Tensors pieces;
   int64_t begin = 0;
   for (const int64_t n : {20, 1, 16}) {
-    pieces.push_back(model->extend_nll(tokens_.narrow(1, begin, n), batch.targets.narrow(1, begin, n), {}, *state));
+    pieces.push_back(model->extend_nll(tokens_.narrow(1, begin, n),
+                                       batch.targets.narrow(1, begin, n), {}, *state));
     begin += n;
   }
   expect_close(torch::cat(pieces, 1), expected, 0.2);
+}
+
+/// Logits of `tokens` in pieces, from a state of `dtype`; leaves the state.
+Tensor logits_from(LanguageModel& model, const Tensor& tokens, torch::Dtype dtype,
+                   std::unique_ptr<ModelState>& state, std::vector<int64_t> pieces) {
+  StateShape shape;
+  shape.batch = tokens.size(0);
+  shape.dtype = dtype;
+  state = model.make_state(shape);
+  Tensors logits;
+  for (const auto& piece : tokens.split_with_sizes(pieces, 1))
+    logits.push_back(model.extend(piece, {}, *state, Want::kAll));
+  return torch::cat(logits, 1);
+}
+
+// A key or value is rounded to 8 bits, by at most 2^-9 of itself; tiny layers change what goes
+// through them by about as much as goes in, so logits of size 1 to 5 move by a few times that.
+TEST_P(LanguageModelTest, ACacheOfSixteenBitsChangesLittleAndTakesHalf) {
+  const auto model = make_tiny_model(GetParam().yaml, torch::kFloat32);
+  std::unique_ptr<ModelState> wide, narrow;
+  const std::vector<int64_t> pieces = {20, 1, 1, 15};
+  const Tensor expected = logits_from(*model, tokens_, torch::kFloat32, wide, pieces);
+  const Tensor actual = logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces);
+  EXPECT_EQ(actual.scalar_type(), torch::kFloat32);
+  expect_close(actual, expected, 0.1);
+  bool any_attended = false;
+  const auto held = wide->tensors(), half = narrow->tensors();
+  ASSERT_EQ(half.size(), held.size());
+  for (size_t i = 0; i < held.size(); ++i) {
+    const bool attended = held[i].first.ends_with("keys") || held[i].first.ends_with("values");
+    EXPECT_EQ(half[i].second.sizes(), held[i].second.sizes());
+    EXPECT_EQ(half[i].second.scalar_type(), attended ? torch::kBFloat16 : torch::kFloat32)
+        << half[i].first;
+    any_attended = any_attended || attended;
+  }
+  EXPECT_EQ(torch::equal(actual, expected), !any_attended);
+}
+
+// In float64, where pieces differ too little to round a key to another neighbour.
+TEST_P(LanguageModelTest, EveryKeyIsRoundedOnceInWhateverPieceItComes) {
+  std::unique_ptr<ModelState> cut, whole;
+  const Tensor in_pieces = logits_from(*model_, tokens_, torch::kBFloat16, cut, {20, 1, 1, 15});
+  for (const auto& [name, tensor] : cut->tensors()) {
+    if (name.ends_with("state")) GTEST_SKIP() << name << " is float32: a key may round otherwise";
+  }
+  expect_close(in_pieces, logits_from(*model_, tokens_, torch::kBFloat16, whole, {kLength}));
+}
+
+TEST_P(LanguageModelTest, ACacheWiderThanTheActivationsHoldsTheSame) {
+  const auto model = make_tiny_model(GetParam().yaml, torch::kBFloat16);
+  std::unique_ptr<ModelState> wide, narrow;
+  const std::vector<int64_t> pieces = {20, 1, 1, 15};
+  const Tensor expected = logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces);
+  expect_close(logits_from(*model, tokens_, torch::kFloat32, wide, pieces), expected, 0);
+  const Tensor more = random_tokens(2, 9, 15), lengths = integers({9, 4});
+  expect_close(model->extend(more, lengths, *wide, Want::kLast),
+               model->extend(more, lengths, *narrow, Want::kLast), 0);
+  for (const auto& [name, tensor] : wide->tensors())
+    EXPECT_EQ(tensor.scalar_type(), torch::kFloat32) << name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LanguageModelTest, testing::ValuesIn(tiny_models()),

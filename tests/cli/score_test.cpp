@@ -85,6 +85,30 @@ TEST_F(ScoreCommandTest, LogitsPredictTheNextToken) {
   }
 }
 
+TEST_F(ScoreCommandTest, LogitsOfACacheOfSixteenBitsAreNear) {
+  const auto logits_of = [&](const std::string& cache_dtype) {
+    const std::string path = folder_ / (cache_dtype + ".safetensors");
+    score(
+        {"--tokens", put(ids_), "--logits", path, "--device", "cpu", "--cache-dtype", cache_dtype});
+    const SafetensorsReader reader(path);
+    const Tensor logits = torch::empty({3, 9, 53});
+    reader.read(*reader.find("logits"), 0,
+                std::as_writable_bytes(std::span(logits.data_ptr<float>(), 3 * 9 * 53)));
+    return logits.nan_to_num();
+  };
+  const Tensor narrow = logits_of("bfloat16"), same = logits_of("same");
+  EXPECT_TRUE(torch::equal(logits_of("float32"), same));
+  EXPECT_FALSE(torch::equal(narrow, same));
+  expect_close(narrow, same, 0.1);  // keys and values move by up to 2^-9 of themselves
+  EXPECT_EQ(error_of(
+                [&] {
+                  score({"--tokens", put(ids_), "--cache-dtype", "bfloat16"});
+                },
+                kExitUsage),
+            "--cache-dtype bfloat16 has no effect without --logits: log-probabilities take whole "
+            "sequences");
+}
+
 TEST_F(ScoreCommandTest, IdsOutsideTheVocabularyAreNamed) {
   EXPECT_EQ(
       refused("{\"tokens\": [[1], [2, 53]]}", kExitUsage),

@@ -87,6 +87,17 @@ TEST(PackingTest, RowsBecomeEquallyLong) {
   EXPECT_TRUE(none.empty());
 }
 
+TEST(PackingTest, PaddingWeighsNothing) {
+  std::vector<Row> rows = {row_of_sequence(std::vector<int64_t>{1, 2, 3}, {}),
+                           row_of_sequence(std::vector<int64_t>{4, 5, 6}, {}),
+                           row_of_sequence(std::vector<int64_t>{4, 5, 6, 7, 8}, {})};
+  rows[0].weights = {0.5f, 2.f};
+  pad_rows(rows);
+  EXPECT_THAT(rows[0].weights, ElementsAre(0.5f, 2.f, 0.f, 0.f));
+  EXPECT_TRUE(rows[1].weights.empty());  // every target weighs 1, as before
+  EXPECT_TRUE(rows[2].weights.empty());
+}
+
 TEST(PackingTest, RefusesWhatCannotBeLaidOut) {
   expect_error<std::logic_error>("row_of_sequence: no tokens, expected at least 1",
                                  [] { row_of_sequence({}, {}); });

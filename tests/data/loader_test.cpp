@@ -36,15 +36,21 @@ class LoaderTest : public testing::Test {
   TempFolder folder_;
 };
 
-TEST_F(LoaderTest, GivesTheSameRowsWhateverTheGroup) {
+Loader::GroupSizes groups_of(int64_t size) {
+  return [size](int64_t) { return size; };
+}
+
+TEST_F(LoaderTest, GivesTheSameRowsWhateverTheGroups) {
   const auto rows = sampler();
-  for (const int64_t group : {1, 2, 5}) {
+  const Loader::GroupSizes sizes[] = {groups_of(1), groups_of(2), groups_of(5),
+                                      [](int64_t k) { return 1 + k * k % 7; }};
+  for (const auto& size : sizes) {
     for (const int64_t ahead : {1, 3}) {
-      Loader loader(rows, 11, group, ahead);
-      for (int64_t sample = 11;
-           sample < 11 + 10 * group;) {  // over the border of an epoch of 43 windows
+      Loader loader(rows, 11, size, ahead);
+      int64_t sample = 11;
+      for (int64_t k = 0; k < 12; ++k) {  // over the border of an epoch of 43 windows
         const auto given = loader.next();
-        ASSERT_EQ(given.size(), static_cast<size_t>(group));
+        ASSERT_EQ(given.size(), static_cast<size_t>(size(k)));
         for (const Row& row : given) {
           EXPECT_EQ(row.sample, sample);
           EXPECT_TRUE(same(row, rows->row(sample))) << sample;
@@ -57,13 +63,13 @@ TEST_F(LoaderTest, GivesTheSameRowsWhateverTheGroup) {
 
 TEST_F(LoaderTest, StopsWhileReadingAhead) {
   const auto rows = sampler();
-  for (int i = 0; i < 50; ++i) Loader loader(rows, i, 3, 2);  // never asked
+  for (int i = 0; i < 50; ++i) Loader loader(rows, i, groups_of(3), 2);  // never asked
   SUCCEED();
 }
 
 TEST_F(LoaderTest, RethrowsAfterWhatWasReadBefore) {
   const auto rows = sampler(true, "none");
-  Loader loader(rows, 0, 4);
+  Loader loader(rows, 0, groups_of(4));
   for (int64_t first = 0; first + 3 < 21; first += 4) {  // window 21 is tokens 147 to 154
     EXPECT_EQ(loader.next().front().sample, first);
   }
@@ -75,10 +81,22 @@ TEST_F(LoaderTest, RethrowsAfterWhatWasReadBefore) {
 
 TEST_F(LoaderTest, RefusesImpossibleNumbers) {
   const auto rows = sampler();
-  EXPECT_THROW(Loader(rows, -1, 1), std::logic_error);
-  EXPECT_THROW(Loader(rows, 0, 0), std::logic_error);
-  EXPECT_THROW(Loader(rows, 0, 1, 0), std::logic_error);
-  EXPECT_THROW(Loader(nullptr, 0, 1), std::logic_error);
+  EXPECT_THROW(Loader(rows, -1, groups_of(1)), std::logic_error);
+  EXPECT_THROW(Loader(rows, 0, {}), std::logic_error);
+  EXPECT_THROW(Loader(rows, 0, groups_of(1), 0), std::logic_error);
+  EXPECT_THROW(Loader(nullptr, 0, groups_of(1)), std::logic_error);
+}
+
+TEST_F(LoaderTest, AnEmptyGroupIsNamedAfterThoseBeforeIt) {
+  Loader loader(sampler(), 0, [](int64_t k) { return 2 - k; });
+  EXPECT_EQ(loader.next().size(), 2u);
+  EXPECT_EQ(loader.next().size(), 1u);
+  try {
+    loader.next();
+    FAIL();
+  } catch (const std::logic_error& error) {
+    EXPECT_STREQ(error.what(), "Loader: group 2 has 0 rows, expected at least 1");
+  }
 }
 
 }  // namespace

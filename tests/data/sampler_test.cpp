@@ -171,6 +171,56 @@ TEST_F(SamplerTest, EmptyDocumentsOfOtherWritersAreStepped) {
   }
 }
 
+/// PREFIX.weights, in which every token weighs a tenth of itself: it tells whose weight it is.
+void write_weights(const std::string& prefix, const std::vector<int64_t>& tokens) {
+  std::string bytes;
+  for (const int64_t token : tokens) {
+    const float weight = static_cast<float>(token) / 10;
+    bytes.append(reinterpret_cast<const char*>(&weight), sizeof weight);
+  }
+  write_file(prefix + ".weights", bytes);
+}
+
+TEST_F(SamplerTest, WeightsAreThoseOfTheTargets) {
+  const auto tokens = write_tokens(folder_ / "x", kLengths);
+  write_weights(folder_ / "x", tokens);
+  const auto file = std::make_shared<TokenFile>(folder_ / "x", TargetWeights::kRead);
+  for (const std::string shuffle : {"none", "windows", "documents"}) {
+    const WindowView windows(file, 7, shuffle, RandomStream(3));
+    for (const bool mask : {false, true}) {
+      for (int64_t k = 0; k < 2 * windows.windows(); ++k) {
+        const Row row = windows.window(k, mask);
+        ASSERT_EQ(row.weights.size(), 7u);
+        for (size_t t = 0; t < 7; ++t) {
+          const bool scored = row.targets[t] != kIgnored;
+          EXPECT_EQ(row.weights[t], scored ? static_cast<float>(row.targets[t]) / 10 : 0);
+        }
+      }
+    }
+  }
+  EXPECT_TRUE(view("none", 7).window(0, false).weights.empty());
+}
+
+TEST_F(SamplerTest, ASourceWithWeightsAmongOthers) {
+  write_weights(folder_ / "x", write_tokens(folder_ / "x", kLengths));
+  write_tokens(folder_ / "y", {40, 3, 9}, 5000);
+  const auto sampler = [&] {
+    return Sampler({{folder_ / "x", 1, /*target_weights=*/true}, {folder_ / "y", 1}}, 7, "none",
+                   false, 1);
+  };
+  const Sampler first = sampler();
+  for (int64_t sample = 0; sample < 10; ++sample) {
+    const Row row = first.row(sample);
+    EXPECT_EQ(row.weights.empty(), row.tokens[0] >= 5000);
+  }
+  const std::string hash = first.data_hash();
+  EXPECT_EQ(sampler().data_hash(), hash);
+  std::string bytes = file_bytes(folder_ / "x.weights");
+  bytes[13] ^= 1;
+  write_file(folder_ / "x.weights", bytes);
+  EXPECT_NE(sampler().data_hash(), hash);
+}
+
 TEST_F(SamplerTest, TooFewTokensAreNamed) {
   write_tokens(folder_ / "x", {1});
   EXPECT_EQ(error_of([&] { view("none", 7); }),

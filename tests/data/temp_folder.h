@@ -7,6 +7,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "core/error.h"
 
@@ -15,10 +16,14 @@ namespace tandem {
 /// A folder that goes away with the test.
 class TempFolder {
  public:
-  TempFolder() : path_(testing::TempDir() + "/tandem_XXXXXX") {
+  TempFolder() : path_(testing::TempDir() + "tandem_XXXXXX") {
     if (::mkdtemp(path_.data()) == nullptr) throw std::runtime_error("mkdtemp " + path_);
   }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
+  ~TempFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+    if (error) ADD_FAILURE() << path_ << ": " << error.message();
+  }
   TempFolder(const TempFolder&) = delete;
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -253,6 +254,59 @@ TEST_F(TokenFileTest, ContentHashIsOfBothFiles) {
   std::snprintf(expected, sizeof expected, "%08x", crc32c(std::as_bytes(std::span(both))));
   EXPECT_EQ(file.content_hash(), expected);
   EXPECT_NE(open(Parts(), raw<uint16_t>({1, 2, 3, 4, 6})).content_hash(), expected);
+}
+
+TEST_F(TokenFileTest, WeightsBelongToTokens) {
+  open(Parts(), std::string(10, '\1'));
+  write_file(folder_ / "x.weights", raw<float>({0, 0.25f, 1, 3e38f, 7}));
+  const TokenFile file(folder_ / "x.bin", TargetWeights::kRead);
+  EXPECT_TRUE(file.has_weights());
+  std::vector<float> read(3);
+  file.read_weights(1, read);
+  EXPECT_EQ(read, (std::vector<float>{0.25f, 1, 3e38f}));
+  EXPECT_THROW(file.read_weights(3, read), std::logic_error);
+  EXPECT_THROW(file.read_weights(-1, read), std::logic_error);
+  const TokenFile without(folder_ / "x");
+  EXPECT_FALSE(without.has_weights());
+  EXPECT_THROW(without.read_weights(0, read), std::logic_error);
+}
+
+TEST_F(TokenFileTest, WeightsThatAreDamagedAreNamed) {
+  open(Parts(), std::string(10, '\1'));
+  const auto damage_of = [&](const std::string& weights) {
+    write_file(folder_ / "x.weights", weights);
+    return relative(error_of([&] {
+      std::vector<float> read(3);
+      TokenFile(folder_ / "x", TargetWeights::kRead).read_weights(2, read);
+    }));
+  };
+  EXPECT_EQ(damage_of(raw<float>({1, 1, 1, 1})),
+            "x.weights: has 16 bytes, expected 20, a float32 for each token of x.bin");
+  EXPECT_EQ(damage_of(raw<float>({1, 1, 1, 1, 1, 1})),
+            "x.weights: has 24 bytes, expected 20, a float32 for each token of x.bin");
+  EXPECT_EQ(damage_of(""),
+            "x.weights: has 0 bytes, expected 20, a float32 for each token of x.bin");
+  EXPECT_EQ(damage_of(raw<float>({1, 1, 1, -0.5f, 1})),
+            "x.weights: weight 3 is -0.5, expected a finite number >= 0");
+  EXPECT_EQ(damage_of(raw<float>({1, 1, 1, 1, INFINITY})),
+            "x.weights: weight 4 is inf, expected a finite number >= 0");
+  EXPECT_EQ(damage_of(raw<float>({1, 1, NAN, 1, 1})),
+            "x.weights: weight 2 is nan, expected a finite number >= 0");
+  std::filesystem::remove(folder_ / "x.weights");
+  EXPECT_EQ(relative(error_of([&] { TokenFile(folder_ / "x", TargetWeights::kRead); })),
+            "x.weights: cannot open: No such file or directory");
+}
+
+TEST_F(TokenFileTest, ContentHashIsOfTheWeightsThatWereOpened) {
+  const std::string plain = open(Parts(), std::string(10, '\1')).content_hash();
+  const auto hash = [&](const std::vector<float>& weights) {
+    write_file(folder_ / "x.weights", raw(weights));
+    return TokenFile(folder_ / "x", TargetWeights::kRead).content_hash();
+  };
+  const std::string first = hash({1, 1, 1, 1, 1});
+  EXPECT_NE(first, plain);
+  EXPECT_NE(hash({1, 1, 1, 1, 2}), first);
+  EXPECT_EQ(TokenFile(folder_ / "x").content_hash(), plain);  // not what was not asked for
 }
 
 TEST_F(TokenFileTest, FinishReplacesAnOlderFile) {

@@ -169,6 +169,19 @@ TEST_F(NllTest, TheRecordSaysWhatMakesNumbersComparable) {
   EXPECT_EQ(record["tokens_scored"], 20 - 2 * 3);  // two windows, each without the model's prefix
 }
 
+TEST_F(NllTest, PiecesMayHoldKeysAndValuesInAnotherType) {
+  const auto same = run({.context_length = 11, .chunk = 3}).front(),
+             narrow = run({.context_length = 11, .chunk = 3, .cache_dtype = "float32"}).front();
+  EXPECT_EQ(same["cache_dtype"], "same");
+  EXPECT_EQ(narrow["cache_dtype"], "float32");
+  EXPECT_NE(narrow["nll"], same["nll"]);  // the state of float64 is rounded to float32
+  EXPECT_NEAR(narrow["nll"].get<double>(), same["nll"].get<double>(), 1e-6);
+  EXPECT_TRUE(run({.context_length = 11}).front()["cache_dtype"].is_null());
+  EXPECT_EQ(error_of([&] { run({.cache_dtype = "bfloat16"}); }, kExitUsage),
+            "--cache-dtype bfloat16 has no effect without --chunk: whole windows hold no keys and "
+            "values");
+}
+
 TEST_F(NllTest, SkipMakesModelsWithAndWithoutAPrefixComparable) {
   const auto skipping = run({.context_length = 9, .skip = 3}).front(),
              with_prefix = run({.context_length = 9}, {.unscored_prefix = 3}).front();
@@ -219,7 +232,7 @@ TEST_F(NllTest, TheRegistryNamesEveryOption) {
     std::replace(option.begin(), option.end(), '_', '-');
     EXPECT_NE(nll.help.find(option), std::string::npos) << option;
   }
-  EXPECT_EQ(keys.size(), 9u);
+  EXPECT_EQ(keys.size(), 10u);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ struct Case {
   int64_t n_queries, n_keys, n_heads, n_kv_heads;
   int64_t window = 0;
   bool query_index = false, key_lengths = false, segments = false;
+  bool scattered = false;  // queries at any ascending columns of each row, as training wants them
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -82,10 +83,16 @@ AttendMask mask_of(const Case& c, at::Generator generator) {
                                        generator, torch::kInt64);
     mask.query_index = begins + torch::arange(c.n_queries);
   }
+  if (c.scattered) {  // the first n columns of a random order
+    const auto order = torch::rand({kBatch, c.n_keys}, generator)
+                           .argsort(/*dim=*/int64_t{1}, /*descending=*/false);
+    mask.query_index = std::get<0>(order.slice(1, 0, c.n_queries).sort(1));
+  }
   if (c.key_lengths) mask.key_lengths = torch::tensor({c.n_keys - 2, c.n_keys / 3}, torch::kInt64);
   if (c.segments) {
     mask.key_segment = documents(kBatch, c.n_keys);
-    mask.query_segment = mask.key_segment.slice(1, c.n_keys - c.n_queries);
+    mask.query_segment = c.scattered ? mask.key_segment.gather(1, mask.query_index)
+                                     : mask.key_segment.slice(1, c.n_keys - c.n_queries);
   }
   return mask;
 }
@@ -136,6 +143,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"RaggedDecode", 1, 41, 4, 2, 0, true, true},
                     Case{"RaggedWindow", 13, 41, 4, 2, 6, true, true},
                     Case{"KeyLengths", 41, 41, 4, 2, 0, false, true},
+                    Case{"Scattered", 17, 101, 4, 2, 0, false, false, false, true},
+                    Case{"ScatteredOne", 1, 101, 6, 2, 0, false, false, false, true},
+                    Case{"ScatteredInBlocks", 261, 401, 2, 1, 0, false, false, false, true},
+                    Case{"ScatteredSegments", 67, 103, 4, 2, 0, false, false, true, true},
+                    Case{"ScatteredWindow", 81, 103, 4, 2, 9, false, false, true, true},
                     Case{"Everything", 70, 95, 6, 3, 33, true, true, true}),
     [](const auto& test) { return test.param.name; });
 
@@ -174,6 +186,48 @@ TEST(AttendDtypeTest, SoftmaxIsInFloat32) {
     EXPECT_EQ(narrow.dtype(), torch::kBFloat16);
     expect_close(narrow, wide, 0.03);  // values up to 3 have a spacing of 2^-6
   }
+}
+
+// A cache may hold keys and values in another type than the activations.
+TEST(AttendDtypeTest, KeysOfAnotherTypeAreConverted) {
+  auto generator = seeded(8);
+  const auto random = [&](int64_t n_tokens, int64_t n_heads, torch::Dtype dtype) {
+    return torch::randn({2, n_tokens, n_heads, 16}, generator, torch::kFloat64).to(dtype);
+  };
+  const AttendMask masks[] = {{},
+                              {.window = 11},
+                              {.key_lengths = torch::tensor({50, 21}, torch::kInt64)},
+                              {.query_segment = torch::zeros({2, 50}, torch::kInt32),
+                               .key_segment = torch::zeros({2, 50}, torch::kInt32)}};
+  for (const auto& [activations, cache] : {std::pair{torch::kFloat32, torch::kBFloat16},
+                                           {torch::kBFloat16, torch::kFloat32},
+                                           {torch::kFloat64, torch::kFloat32}}) {
+    const auto q = random(50, 4, activations), k = random(50, 2, cache), v = random(50, 2, cache);
+    const auto same_k = k.to(activations), same_v = v.to(activations);
+    for (const auto& mask : masks) {
+      const auto out = attend(q, k, v, mask);
+      EXPECT_EQ(out.scalar_type(), activations);
+      expect_close(out, attend(q, same_k, same_v, mask), 0);
+    }
+    const auto last = q.slice(1, 49);
+    expect_close(attend(last, k, v, {}), attend(last, same_k, same_v, {}), 0);
+  }
+}
+
+// The first key's value gets 256 from the first block of queries and 0.9 from each of four others,
+// which a sum in bfloat16 would lose: its spacing there is 2.
+TEST(AttendDtypeTest, GradientsOfBlocksAreAddedInFloat32) {
+  constexpr int64_t kTokens = 5 * 256;
+  const auto zeros = torch::zeros({1, kTokens, 1, 8}, torch::kBFloat16);
+  const auto v = zeros.clone().requires_grad_();
+  const auto index = torch::arange(kTokens).unsqueeze(0);
+  auto weights = torch::zeros({1, kTokens, 1, 1});
+  weights[0][0] = 256;
+  for (int64_t t = 256; t < kTokens; t += 256)
+    weights[0][t] = 0.9 * static_cast<double>(t + 1);  // it sees t + 1 keys alike
+  const auto out = attend(zeros, zeros, v, {.query_index = index});
+  (out.to(torch::kFloat32) * weights).sum().backward();
+  EXPECT_NEAR(v.grad()[0][0][0][0].item<double>(), 256 + 4 * 0.9, 1.01);
 }
 
 TEST(AttendCheckTest, NamesShapesThatDoNotFit) {

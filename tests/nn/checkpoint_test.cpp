@@ -257,8 +257,17 @@ TEST_F(CheckpointTest, AFailedWriteLeavesNothing) {
   write_file(folder_ / "file", "in the way");
   const std::string message = error_of(
       [&] { write_checkpoint(folder_ / "file/step-00000012", contents()); }, kExitCannotWrite);
-  EXPECT_EQ(message, (folder_ / "file/step-00000012.partial") + ": cannot remove: Not a directory");
+  EXPECT_EQ(message,
+            (folder_ / "file/step-00000012.partial") + ": cannot make the folder: Not a directory");
   EXPECT_EQ(list_directory(folder_.path()), (std::vector<std::string>{"file", "step-00000012"}));
+}
+
+TEST_F(CheckpointTest, IsNeverWrittenOver) {
+  CheckpointContents other = contents();
+  other.config_yaml = "training: {steps: 21}\n";
+  EXPECT_THROW(write_checkpoint(path_, other), std::logic_error);
+  Checkpoint(path_).verify();
+  EXPECT_EQ(Checkpoint(path_).config_yaml(), contents().config_yaml);
 }
 
 TEST_F(CheckpointTest, IsFoundInARunFolder) {

@@ -44,6 +44,42 @@ TEST(ForwardContextTest, AtLastIsAContextOfOneToken) {
   EXPECT_FALSE(last_column.segment.defined());
 }
 
+TEST(ForwardContextTest, AtSomeColumnsOfEachRow) {
+  auto context = context_of(2, 7, 5);
+  context.segment = torch::tensor({0, 1, 1, 2, -1, 0, 0, 0, 2, 3}, torch::kInt32).view({2, 5});
+  context.samples = torch::tensor({40, 41}, torch::kInt64);
+  context.wanted = torch::tensor({0, 3, 2, 4}, torch::kInt64).view({2, 2});
+  context.training = true;
+  const auto there = context.at(context.wanted);
+  EXPECT_TRUE(
+      torch::equal(there.positions, torch::tensor({7, 10, 9, 11}, torch::kInt64).view({2, 2})));
+  EXPECT_TRUE(torch::equal(there.segment, torch::tensor({0, 2, 0, 3}, torch::kInt32).view({2, 2})));
+  EXPECT_TRUE(torch::equal(there.columns, context.wanted));
+  EXPECT_FALSE(there.wanted.defined());  // all that is left is wanted
+  EXPECT_FALSE(there.lengths.defined());
+  EXPECT_TRUE(torch::equal(there.samples, context.samples));
+  EXPECT_TRUE(there.training);
+  EXPECT_FALSE(context.columns.defined());
+  EXPECT_THROW(ForwardContext().at(context.wanted), c10::Error);
+}
+
+TEST(ForwardContextTest, ColumnsOfMatricesAndVectors) {
+  const auto columns = torch::tensor({4, 0, 1, 1}, torch::kInt64).view({2, 2});
+  const auto flat = torch::arange(10).view({2, 5});
+  EXPECT_TRUE(torch::equal(at_columns(flat, columns),
+                           torch::tensor({4, 0, 6, 6}, torch::kInt64).view({2, 2})));
+  const auto x = torch::arange(30, torch::kFloat64).view({2, 5, 3}).requires_grad_();
+  const auto some = at_columns(x, columns);
+  expect_close(
+      some, torch::stack({torch::stack({x[0][4], x[0][0]}), torch::stack({x[1][1], x[1][1]})}), 0);
+  some.sum().backward();
+  auto expected = torch::zeros({2, 5, 3});
+  expected[0][4].fill_(1);
+  expected[0][0].fill_(1);
+  expected[1][1].fill_(2);
+  expect_close(x.grad(), expected, 0);
+}
+
 TEST(StateTest, PositionsContinueTheLengths) {
   const auto positions = positions_after(torch::tensor({0, 4}, torch::kInt64), 3);
   EXPECT_TRUE(

@@ -65,6 +65,18 @@ TEST(PrefillTest, PiecesOfAnySizeGiveTheSameState) {
   }
 }
 
+TEST(InferenceStateTest, TakesTheModelsTypeOrTheOneAskedFor) {
+  const auto model = make_recurrent_model();  // float64
+  const auto type_of = [&](std::optional<torch::Dtype> cache_dtype) {
+    return inference_state(*model, 2, 5, cache_dtype)->tensors().front().second.scalar_type();
+  };
+  EXPECT_EQ(type_of({}), torch::kFloat64);
+  EXPECT_EQ(type_of(cache_dtype_of("same")), torch::kFloat64);
+  EXPECT_EQ(type_of(cache_dtype_of("float32")), torch::kFloat32);
+  EXPECT_EQ(type_of(cache_dtype_of("bfloat16")), torch::kBFloat16);
+  EXPECT_THROW(cache_dtype_of("int8"), c10::Error);
+}
+
 TEST(PrefillTest, OnlyTheLastPieceAsksForLogits) {
   const auto model = make_recurrent_model();
   const auto state = inference_state(*model, 4, 11);

@@ -79,6 +79,21 @@ TEST(KvCacheTest, RowsOfDifferentLengthsKeepTheirOwnTokens) {
   }
 }
 
+TEST(KvCacheTest, HoldsItsOwnType) {
+  KvCache cache({.batch = 2, .capacity = 3, .dtype = torch::kBFloat16}, kHeads, kHeadDim);
+  const auto k = random_tokens(2, 7, 1);
+  const auto append = [&](int64_t begin, int64_t n, const Tensor& lengths) {
+    const auto added = k.narrow(1, begin, n);
+    cache.append(added, 2 * added, positions_after(cache.key_lengths(), n), lengths);
+  };
+  append(0, 2, {});
+  append(2, 5, torch::tensor({5, 3}, torch::kInt64));  // ragged, past the capacity
+  EXPECT_EQ(cache.keys().scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(cache.keys()[0].equal(k[0].to(torch::kBFloat16)));
+  EXPECT_TRUE(
+      cache.values()[1].narrow(0, 0, 5).equal((2 * k[1]).narrow(0, 0, 5).to(torch::kBFloat16)));
+}
+
 TEST(KvCacheTest, LengthsThatFillEveryRowAreNotRagged) {
   auto cache = make_cache(2, 5);
   const auto k = random_tokens(2, 3, 1);

@@ -94,6 +94,28 @@ TEST(ScoreTest, PiecesGiveTheNumbersOfWholeRows) {
   }
 }
 
+TEST(ScoreTest, TargetsCountAsMuchAsTheyWeigh) {
+  const auto model = make_recurrent_model();
+  auto rows = rows_of({});
+  rows[0].weights = {1, 0, 0.5f, 2, 0, 1};
+  rows[4].weights = {0};
+  double total = 0, weight = 0;
+  std::vector<double> weights(10);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto expected = by_hand(*model, kSequences[i]);
+    for (size_t t = 1; t < expected.size(); ++t) {
+      const double w = rows[i].weights.empty() ? 1 : rows[i].weights[t - 1];
+      total -= w * expected[t], weight += w, weights[t - 1] += w;
+    }
+  }
+  for (const int64_t chunk : {0, 3}) {
+    const auto result = score_rows(*model, rows, torch::kCPU, 2, chunk);
+    EXPECT_NEAR(result.nll_sum, total, 1e-10);
+    EXPECT_EQ(result.weight, weight);
+    EXPECT_EQ(result.count_by_position, weights);
+  }
+}
+
 TEST(ScoreTest, PiecesRefuseARowOfSeveralDocuments) {
   const auto model = make_recurrent_model();
   Row row = row_of_sequence(kSequences[0], {});

@@ -52,6 +52,7 @@ class ToyStack : public DecoderStack {
           (context.lengths.defined() ? context.lengths : torch::full_like(own->lengths, x.size(1)));
     }
     if (want == Want::kNothing) return {};
+    if (want == Want::kSome) return at_columns(h, context.wanted);
     return want == Want::kAll ? h : last_of_each_row(h, context);
   }
   std::unique_ptr<StackState> make_state(const StateShape& shape) const override {
@@ -179,6 +180,22 @@ TEST(StackLanguageModelTest, LossFillsTheContextFromTheBatch) {
   EXPECT_TRUE(toy.stack->seen->training);
   EXPECT_TRUE(toy.stack->seen->segment.is_same(batch.segment));
   EXPECT_TRUE(toy.stack->seen->samples.is_same(batch.samples));
+}
+
+TEST(StackLanguageModelTest, OnlyScoredColumnsAreAskedFor) {
+  const Toy toy;
+  auto batch = batch_of(random_tokens(2, 8));
+  batch.targets.narrow(1, 1, 4).fill_(kIgnored);
+  batch.targets[1][6] = kIgnored;
+  batch.weights = torch::rand({2, 7}, seeded(4), torch::kFloat32);
+  const auto expected = toy.model->loss(batch, ForwardContext{});
+  batch.scored = torch::tensor({0, 5, 6, 0, 2, 5}, torch::kInt64).view({2, 3});
+  const auto loss = toy.model->loss(batch, ForwardContext{});
+  EXPECT_THAT(toy.stack->wanted, ElementsAre(Want::kAll, Want::kSome));
+  expect_close(loss.sum, expected.sum);
+  expect_close(loss.nll.nan_to_num(), expected.nll.nan_to_num());
+  EXPECT_TRUE(torch::equal(loss.nll.isnan(), batch.targets == kIgnored));
+  EXPECT_FALSE(loss.nll.requires_grad());
 }
 
 TEST(StackLanguageModelTest, PiecesEqualTheWhole) {

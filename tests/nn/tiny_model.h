@@ -52,7 +52,10 @@ class RecurrentModel : public LanguageModel {
         lengths.defined() ? lengths : torch::full({tokens.size(0)}, tokens.size(1), torch::kInt64);
     if (want == Want::kLast)
       TORCH_CHECK(valid.min().item<int64_t>() >= 1, "kLast with an empty row");
-    const Tensor logits = run(tokens, valid, static_cast<RecurrentState&>(state).h);
+    Tensor& held = static_cast<RecurrentState&>(state).h;  // may be narrower than the model
+    Tensor h = held.to(embedding_.scalar_type());
+    const Tensor logits = run(tokens, valid, h);
+    held = h.to(held.scalar_type());
     state.lengths += valid;
     if (want == Want::kNothing) return {};
     if (want == Want::kAll) return logits;
