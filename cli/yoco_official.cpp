@@ -103,8 +103,9 @@ class OfficialWeights {
                      "has no tensor " + name + ", which a model of these arguments needs");
     const auto [reader, entry] = found->second;
     if (entry->shape != shape) {
-      throw bad_file(reader->path(), "tensor " + name + " is " + text_of(entry->shape) +
-                                         ", a model of these arguments needs " + text_of(shape));
+      throw bad_file(reader->path(),
+                     "tensor " + name + " is " + c10::str(c10::IntArrayRef(entry->shape)) +
+                         ", a model of these arguments needs " + c10::str(c10::IntArrayRef(shape)));
     }
     Tensor tensor = torch::empty(shape, dtype_of(*reader, *entry));
     reader->read(*entry, 0, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
@@ -124,12 +125,6 @@ class OfficialWeights {
     const SafetensorsReader* reader;
     const TensorEntry* entry;
   };
-
-  static std::string text_of(const std::vector<int64_t>& shape) {
-    std::string text;
-    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-    return "[" + text + "]";
-  }
 
   static torch::Dtype dtype_of(const SafetensorsReader& reader, const TensorEntry& entry) {
     switch (entry.type) {
@@ -204,21 +199,8 @@ PortableModel read_yoco_official(const std::string& folder) {
 
 void write_yoco_official(const std::string& folder, const PortableModel& portable) {
   const std::string params = params_of(portable.model).dump(2) + "\n";
-  const std::string partial = folder + ".partial";
-  try {
-    remove_tree(partial);  // of an export that was killed
-    make_directories(partial);
-    write_files(partial, params, official_weights(portable));
-    rename_file(partial, folder);
-    sync_directory(parent_of(folder));
-  } catch (...) {
-    try {
-      remove_tree(partial);
-    } catch (const UserError&) {
-      // The first error is the one to report; the next export removes what is left.
-    }
-    throw;
-  }
+  const auto weights = official_weights(portable);
+  write_folder(folder, [&](const std::string& partial) { write_files(partial, params, weights); });
 }
 
 }  // namespace tandem

@@ -1,5 +1,6 @@
 #include "core/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -12,8 +13,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 #include <mutex>
+#include <optional>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -21,8 +23,6 @@
 
 namespace tandem {
 namespace {
-
-namespace fs = std::filesystem;
 
 std::string failed(const char* operation, int error) {
   return std::string("cannot ") + operation + ": " + std::generic_category().message(error);
@@ -34,11 +34,13 @@ UserError write_failed(const std::string& path, const char* operation) {
   return cannot_write(path, failed(operation, errno));
 }
 
+constexpr int kMostInterruptions = 1000;  // in a row; more is an error as any other
+
 /// Calls again as long as a signal interrupts.
 template <typename Call>
 auto retry(Call call) {
   auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
+  for (int i = 0; result < 0 && errno == EINTR && i < kMostInterruptions; ++i) result = call();
   return result;
 }
 
@@ -50,6 +52,43 @@ struct stat status_of(int fd, const std::string& path) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw read_failed(path, "read its size");
   return status;
+}
+
+/// Puts the names in a folder into `names`. Returns the errno of what failed, or 0.
+int list_names(const std::string& path, std::vector<std::string>& names) {
+  const int fd = open_file(path, O_RDONLY | O_DIRECTORY);
+  if (fd < 0) return errno;
+  DIR* folder = ::fdopendir(fd);
+  if (folder == nullptr) {
+    const int error = errno;
+    ::close(fd);
+    return error;
+  }
+  errno = 0;
+  while (const dirent* entry = ::readdir(folder)) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
+  }
+  const int error = errno;
+  ::closedir(folder);
+  return error;
+}
+
+/// Removes a file, or a folder with all in it, as far as that can be done. Returns the first errno,
+/// or 0.
+int remove_all(const std::string& path) {
+  if (retry([&] { return ::unlink(path.c_str()); }) == 0) return 0;
+  if (errno == ENOENT || errno == ENOTDIR) return 0;  // there is no such thing
+  if (errno != EISDIR) return errno;
+  std::vector<std::string> names;
+  int error = list_names(path, names);
+  for (const auto& name : names) {
+    const int inside = remove_all(join_path(path, name));
+    if (error == 0) error = inside;
+  }
+  if (error != 0) return error;
+  return retry([&] { return ::rmdir(path.c_str()); }) == 0 ? 0 : errno;
 }
 
 // Mapped files that shrink. Reading a page that is gone raises SIGBUS; the handler finds whose page
@@ -255,51 +294,98 @@ void write_atomically(const std::string& path, std::string_view text) {
     file.close();
     rename_file(partial, path);
   } catch (...) {
-    ::unlink(partial.c_str());  // the first error is the one to report
+    remove_all(partial);  // the first error is the one to report
     throw;
   }
   sync_directory(parent_of(path));
 }
 
-bool exists(const std::string& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
+void write_folder(const std::string& folder,
+                  const std::function<void(const std::string& partial)>& fill) {
+  try {
+    if (exists(folder)) throw std::logic_error("write_folder: " + folder + " exists");
+  } catch (const UserError& error) {
+    throw cannot_write(folder, error.what());
+  }
+  const std::string partial = folder.substr(0, folder.find_last_not_of('/') + 1) + ".partial";
+  bool named = false;
+  try {
+    remove_tree(partial);  // of one that was killed
+    make_directories(partial);
+    fill(partial);
+    sync_directory(partial);
+    rename_file(partial, folder);
+    named = true;
+    sync_directory(parent_of(folder));
+  } catch (...) {  // the first error is the one to report; the next one removes what is left
+    if (named) retry([&] { return ::rename(folder.c_str(), partial.c_str()); });
+    remove_all(partial);
+    throw;
+  }
 }
 
+namespace {
+/// Its status, or none where there is no such thing. That it cannot be looked at is no answer.
+std::optional<struct stat> look_at(const std::string& path) {
+  struct stat status {};
+  if (retry([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
+  if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+  throw read_failed(path, "look at it");
+}
+}  // namespace
+
+bool exists(const std::string& path) { return look_at(path).has_value(); }
+
 bool is_directory(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
+  const auto status = look_at(path);
+  return status && S_ISDIR(status->st_mode);
 }
 
 void make_directories(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) throw cannot_write(path, failed("make the folder", error.value()));
+  const std::string parent = parent_of(path);
+  const auto make = [&] {
+    return retry([&] { return ::mkdir(path.c_str(), 0777); }) == 0 ? 0 : errno;
+  };
+  int error = make();
+  if (error == ENOENT && parent != path) {
+    make_directories(parent);
+    error = make();
+  }
+  if (error == 0) {
+    sync_directory(parent);  // or a power cut takes it away with all that is in it
+  } else if (error != EEXIST || !is_directory(path)) {
+    throw cannot_write(path, failed("make the folder", error));
+  }
 }
 
 std::vector<std::string> list_directory(const std::string& path) {
   std::vector<std::string> names;
-  std::error_code error;
-  fs::directory_iterator entry(path, error);
-  while (!error && entry != fs::directory_iterator()) {
-    names.push_back(entry->path().filename().string());
-    entry.increment(error);
-  }
-  if (error) throw bad_file(path, failed("list the folder", error.value()));
+  if (const int error = list_names(path, names); error != 0)
+    throw bad_file(path, failed("list the folder", error));
   std::sort(names.begin(), names.end());
   return names;
 }
 
 void rename_file(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) {
+  if (retry([&] { return ::rename(from.c_str(), to.c_str()); }) != 0) {
     throw cannot_write(to, failed(("rename " + from + " to it").c_str(), errno));
   }
 }
 
+void exchange_files(const std::string& one, const std::string& other) {
+  const auto exchange = [&] {
+    return ::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE);
+  };
+  if (retry(exchange) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS)
+    throw cannot_write(other, failed(("exchange it and " + one).c_str(), errno));
+  remove_tree(other);  // a file system that cannot do it at once
+  rename_file(one, other);
+}
+
 void remove_tree(const std::string& path) {
-  std::error_code error;
-  fs::remove_all(path, error);
-  if (error) throw cannot_write(path, failed("remove", error.value()));
+  if (const int error = remove_all(path); error != 0)
+    throw cannot_write(path, failed("remove", error));
 }
 
 void sync_directory(const std::string& path) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,8 +10,8 @@
 
 namespace tandem {
 
-// The one place that touches raw file descriptors. Every return value is checked; EINTR is retried; short reads and writes are
-// continued. Errors are UserErrors: bad_file (66) for reading, cannot_write (74) for writing, with path, operation and errno's text.
+// The one place that touches raw file descriptors. Every return value is checked; what a signal interrupts is called again; short reads
+// and writes are continued. Errors are UserErrors: bad_file (66) for reading, cannot_write (74) for writing, with path, operation and errno's text.
 
 /// An open file, closed by the destructor. Move-only.
 class File {
@@ -61,11 +62,17 @@ std::string read_text(const std::string& path, uint64_t max_bytes = uint64_t{1} 
 /// Writes PATH.partial, fsyncs, renames over PATH, fsyncs the folder: a reader sees the old or the new text, never half.
 void write_atomically(const std::string& path, std::string_view text);
 
-bool exists(const std::string& path);
-bool is_directory(const std::string& path);
-void make_directories(const std::string& path);
+/// Makes FOLDER whole or not at all: `fill` writes files (and fsyncs them) into FOLDER.partial, emptied first, which is then fsynced and renamed;
+/// the parent is fsynced too. After any error neither FOLDER nor FOLDER.partial is left, as far as they can be removed. FOLDER must not exist.
+void write_folder(const std::string& folder, const std::function<void(const std::string& partial)>& fill);
+
+bool exists(const std::string& path);        ///< throws bad_file where that cannot be told
+bool is_directory(const std::string& path);  ///< likewise
+void make_directories(const std::string& path);  ///< those that are missing, each fsynced into its parent
 std::vector<std::string> list_directory(const std::string& path);  ///< names, sorted
 void rename_file(const std::string& from, const std::string& to);
+/// Each gets the other's name, in one call where the file system can do that; else ONE becomes OTHER and the other is gone.
+void exchange_files(const std::string& one, const std::string& other);
 void remove_tree(const std::string& path);  ///< nothing happens when it does not exist
 void sync_directory(const std::string& path);
 std::string parent_of(const std::string& path);          ///< "." when there is none

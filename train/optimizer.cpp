@@ -8,8 +8,85 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+#include "core/log.h"
+
 namespace tandem {
 namespace {
+
+/// Whether `name` is `pattern`, whose * stand for any characters.
+bool fits(std::string_view name, std::string_view pattern) {
+  const size_t star = pattern.find('*');
+  if (star == pattern.npos) return name == pattern;
+  if (!name.starts_with(pattern.substr(0, star))) return false;
+  for (size_t i = star; i <= name.size(); ++i) {
+    if (fits(name.substr(i), pattern.substr(star + 1))) return true;
+  }
+  return false;
+}
+
+bool fits_any(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const auto& pattern) { return fits(name, pattern); });
+}
+
+/// `pattern` with what stands behind its last * corrected to the end of some name; empty when none
+/// is near.
+std::string nearest_pattern(const std::string& pattern, const std::vector<ParameterInfo>& info) {
+  const size_t tail = pattern.rfind('*') + 1;  // npos + 1 is 0
+  std::vector<std::string> ends;
+  for (const auto& parameter : info) {
+    const std::string& name = parameter.name;
+    ends.push_back(name);
+    for (size_t dot = name.find('.'); tail > 0 && dot != name.npos; dot = name.find('.', dot + 1)) {
+      ends.push_back(name.substr(dot));
+      ends.push_back(name.substr(dot + 1));
+    }
+  }
+  const std::string end = nearest(std::string_view(pattern).substr(tail), ends);
+  const std::string corrected = pattern.substr(0, tail) + end;
+  const bool any = std::any_of(info.begin(), info.end(), [&](const auto& parameter) {
+    return fits(parameter.name, corrected);
+  });
+  return any && !end.empty() ? corrected : "";
+}
+
+/// Throws where a pattern fits no parameter; warns where groups before it leave a group none.
+void check_groups(const std::vector<OptimizerGroupConfig>& groups,
+                  const std::vector<ParameterInfo>& info) {
+  std::vector<bool> decided(info.size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const std::string key = "optimizer.groups[" + std::to_string(g) + "]";
+    for (const auto& pattern : groups[g].parameters) {
+      if (std::any_of(info.begin(), info.end(),
+                      [&](const auto& parameter) { return fits(parameter.name, pattern); }))
+        continue;
+      const std::string near = nearest_pattern(pattern, info);
+      throw bad_usage(key + ".parameters: \"" + one_line(pattern) +
+                      "\" fits no parameter of the model" +
+                      (near.empty() ? "" : "; did you mean \"" + near + "\"?"));
+    }
+    bool decides = false;
+    for (size_t i = 0; i < info.size(); ++i) {
+      if (decided[i] || !fits_any(info[i].name, groups[g].parameters)) continue;
+      decided[i] = decides = true;
+    }
+    if (!decides)
+      log_warning(key + " has no effect: the groups before it decide about all of its parameters");
+  }
+}
+
+/// Fills `copy`, made anew unless it has the shape already.
+void copy_to_cpu(const Tensor& from, at::IntArrayRef shape, Tensor& copy) {
+  if (!copy.defined() || copy.sizes() != shape) {
+    // Beside a GPU in memory that it can write to itself.
+    copy = torch::empty(shape, torch::TensorOptions(torch::kFloat32).pinned_memory(from.is_cuda()));
+  }
+  copy.copy_(from.view(shape));
+}
 
 /// Adds each gradient to the main gradient as soon as the backward pass has it, and frees it.
 struct AddToMainGradient : torch::autograd::PostAccumulateGradHook {
@@ -24,12 +101,11 @@ struct AddToMainGradient : torch::autograd::PostAccumulateGradHook {
 }  // namespace
 
 Optimizer::Optimizer(torch::nn::Module& model, torch::Dtype dtype, const OptimizerConfig& config)
-    : config_(config), info_(parameters_info(model)), parameters_(model.parameters()), groups_(2) {
+    : config_(config), info_(parameters_info(model)), parameters_(model.parameters()) {
   TORCH_CHECK(!parameters_.empty() && parameters_.size() == info_.size(),
               "Optimizer: ", parameters_.size(), " parameters, ", info_.size(), " described");
   shared_ = parameters_.front().scalar_type() == dtype;
-  groups_[0].weight_decay = config.weight_decay;
-  groups_[1].weight_decay = 0;
+  check_groups(config.groups, info_);
   for (size_t i = 0; i < info_.size(); ++i) {
     Tensor& parameter = parameters_[i];
     TORCH_CHECK(
@@ -45,24 +121,40 @@ Optimizer::Optimizer(torch::nn::Module& model, torch::Dtype dtype, const Optimiz
     torch::autograd::impl::set_post_acc_grad_hooks(
         parameter, std::make_unique<AddToMainGradient>(gradients_[i]));
 
-    Group& group = groups_[info_[i].decay ? 0 : 1];
+    Group& group = group_of(info_[i]);
     group.masters.push_back(masters_[i]);
     group.gradients.push_back(gradients_[i]);
     group.exp_avg.push_back(exp_avg_[i]);
     group.exp_avg_sq.push_back(exp_avg_sq_[i]);
   }
-  std::erase_if(groups_, [](const Group& group) { return group.masters.empty(); });
   steps_taken_ = torch::zeros({}, masters_.front().options().dtype(torch::kFloat32));
+}
+
+/// How the config treats a parameter: as the first of its groups that names it says, or else by
+/// whether it decays.
+Optimizer::Group& Optimizer::group_of(const ParameterInfo& info) {
+  double weight_decay = info.decay ? config_.weight_decay : 0, lr_scale = 1;
+  for (const auto& named : config_.groups) {
+    if (!fits_any(info.name, named.parameters)) continue;
+    weight_decay = named.weight_decay.value_or(weight_decay);
+    lr_scale = named.lr_scale;
+    break;
+  }
+  for (Group& group : groups_) {
+    if (group.weight_decay == weight_decay && group.lr_scale == lr_scale) return group;
+  }
+  return groups_.emplace_back(Group{weight_decay, lr_scale, {}, {}, {}, {}});
 }
 
 void Optimizer::zero_gradients() { at::_foreach_zero_(gradients_); }
 
-StepOutcome Optimizer::step(double lr, const Tensor& loss) {
+StepOutcome Optimizer::step(double lr, const Tensor& loss, std::optional<double> loss_limit) {
   const torch::NoGradGuard no_grad;
   const Tensor norm = torch::stack(at::_foreach_norm(gradients_, 2)).to(torch::kFloat64).norm();
   // NaN and infinity survive the sums of squares, so the norm speaks for every gradient.
-  const Tensor skipped =
-      norm.isfinite().logical_and(loss.isfinite()).logical_not().to(torch::kFloat32);
+  Tensor good = norm.isfinite().logical_and(loss.isfinite());
+  if (loss_limit) good = good.logical_and(loss.to(torch::kFloat64).le(*loss_limit));
+  const Tensor skipped = good.logical_not().to(torch::kFloat32);
   if (config_.clip_norm > 0) {
     const Tensor scale = (config_.clip_norm / norm).clamp_max(1.0);
     at::_foreach_mul_(gradients_, scale.to(gradients_.front().scalar_type()));
@@ -72,7 +164,8 @@ StepOutcome Optimizer::step(double lr, const Tensor& loss) {
   for (Group& group : groups_) {
     const Tensors steps(group.masters.size(), steps_taken_);
     at::_fused_adamw_(group.masters, group.gradients, group.exp_avg, group.exp_avg_sq, {}, steps,
-                      lr, config_.betas[0], config_.betas[1], group.weight_decay, config_.eps,
+                      lr * group.lr_scale, config_.betas[0], config_.betas[1], group.weight_decay,
+                      config_.eps,
                       /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, skipped);
   }
   if (!shared_) at::_foreach_copy_(parameters_, masters_);
@@ -81,23 +174,21 @@ StepOutcome Optimizer::step(double lr, const Tensor& loss) {
 
 int64_t Optimizer::steps_taken() const { return static_cast<int64_t>(steps_taken_.item<float>()); }
 
-std::vector<std::pair<std::string, Tensor>> Optimizer::weights() const {
-  std::vector<std::pair<std::string, Tensor>> weights;
-  for (size_t i = 0; i < info_.size(); ++i) weights.emplace_back(info_[i].name, masters_[i].cpu());
-  return weights;
-}
-
-std::vector<OptimizerPiece> Optimizer::pieces() const {
-  std::vector<OptimizerPiece> pieces;
-  const auto add = [&](const std::string& kind, const ParameterInfo& info, const Tensor& moment) {
-    pieces.push_back({kind + "." + info.name, info.name, info.global_shape, 0, info.numel(),
-                      moment.flatten().cpu()});
+void Optimizer::snapshot(CheckpointContents& contents) const {
+  contents.weights.resize(info_.size());
+  contents.optimizer.resize(2 * info_.size());
+  const auto copy_moment = [](const std::string& kind, const ParameterInfo& info,
+                              const Tensor& moment, OptimizerPiece& piece) {
+    copy_to_cpu(moment, {info.numel()}, piece.data);
+    piece = {kind + "." + info.name, info.name, info.global_shape, 0, info.numel(), piece.data};
   };
   for (size_t i = 0; i < info_.size(); ++i) {
-    add("exp_avg", info_[i], exp_avg_[i]);
-    add("exp_avg_sq", info_[i], exp_avg_sq_[i]);
+    auto& [name, copy] = contents.weights[i];
+    name = info_[i].name;
+    copy_to_cpu(masters_[i], info_[i].global_shape, copy);
+    copy_moment("exp_avg", info_[i], exp_avg_[i], contents.optimizer[2 * i]);
+    copy_moment("exp_avg_sq", info_[i], exp_avg_sq_[i], contents.optimizer[2 * i + 1]);
   }
-  return pieces;
 }
 
 void Optimizer::load(const Checkpoint& checkpoint, int64_t steps_taken) {

@@ -1,6 +1,6 @@
 #pragma once
 #include <cstdint>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "nn/checkpoint.h"
@@ -13,8 +13,8 @@ namespace tandem {
 /// before somebody looks.
 struct StepOutcome {
   Tensor grad_norm;  // float64, before clipping
-  Tensor skipped;    // float32, 1 when the step was skipped because a gradient or the loss was not
-                     // finite
+  Tensor skipped;  // float32, 1 when nothing changed: a gradient or the loss was not finite, or the
+                   // loss was above the limit
 };
 
 /// AdamW (Loshchilov and Hutter, 2019) on masters that keep every bit, with gradients added up over
@@ -24,21 +24,23 @@ class Optimizer {
  public:
   /// Takes the parameters of `model` as masters (float32, or float64 in tests; whole on one device)
   /// and gives the model `dtype`. From then on every backward pass adds its gradients to the main
-  /// gradients and leaves none in the parameters.
+  /// gradients and leaves none in the parameters. Throws UserError (exit code 2) naming a pattern
+  /// of config.groups that fits no parameter.
   Optimizer(torch::nn::Module& model, torch::Dtype dtype, const OptimizerConfig& config);
 
   /// Forgets the main gradients.
   void zero_gradients();
   /// Clips the main gradients by their global norm and updates masters and module. Where a gradient
-  /// or `loss` is not finite nothing changes.
-  StepOutcome step(double lr, const Tensor& loss);
+  /// or `loss` is not finite, or `loss` is above `loss_limit`, nothing changes.
+  StepOutcome step(double lr, const Tensor& loss, std::optional<double> loss_limit = {});
 
   /// Steps that were not skipped: what bias correction counts. Waits for the device.
   int64_t steps_taken() const;
 
-  /// Masters and moments on the CPU, for a checkpoint.
-  std::vector<std::pair<std::string, Tensor>> weights() const;
-  std::vector<OptimizerPiece> pieces() const;
+  /// Masters and moments on the CPU, for a checkpoint: weights and optimizer pieces of `contents`.
+  /// They are copies, so that training can go on while they are written; tensors that `contents`
+  /// already holds from an earlier call are filled again. Waits for the device.
+  void snapshot(CheckpointContents& contents) const;
   /// Moments of `checkpoint`, with the steps they were made of. The masters are the caller's to
   /// load, before construction.
   void load(const Checkpoint& checkpoint, int64_t steps_taken);
@@ -47,10 +49,11 @@ class Optimizer {
   const Tensors& main_gradients() const { return gradients_; }
 
  private:
-  struct Group {  // the same tensors, sorted by whether they decay
-    double weight_decay;
+  struct Group {  // the same tensors, sorted by how they are treated
+    double weight_decay, lr_scale;
     Tensors masters, gradients, exp_avg, exp_avg_sq;
   };
+  Group& group_of(const ParameterInfo& info);
   OptimizerConfig config_;
   std::vector<ParameterInfo> info_;
   Tensors parameters_, masters_, gradients_, exp_avg_, exp_avg_sq_;

@@ -14,9 +14,36 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kRemoved =
-    ".removed";  // on its way out: no longer a checkpoint, whatever is left of it
+// What stands behind the names of folders that are no checkpoints.
+constexpr const char* kPartial = ".partial";  // not yet one
+constexpr const char* kNext = ".next";        // whole, and takes the place of another of its step
+constexpr const char* kRemoved = ".removed";  // no longer one, whatever is left of it
 constexpr const char* kDamaged = ".damaged";
+
+void remove_or_warn(const std::string& folder) {
+  try {
+    remove_tree(folder);
+  } catch (const UserError& error) {  // costs space, not the run
+    log_warning(error.what());
+  }
+}
+
+/// Takes a checkpoint away, at once and then from the disk.
+void remove_checkpoint(const std::string& folder) {
+  remove_or_warn(folder + kRemoved);  // of an earlier time
+  rename_file(folder, folder + kRemoved);
+  remove_or_warn(folder + kRemoved);
+}
+
+/// Lets the next checkpoint of a step have its place, when that is free; else it is not needed.
+void settle_next(const std::string& folder) {
+  if (!exists(folder + kNext)) return;
+  if (exists(folder)) {
+    remove_or_warn(folder + kNext);
+  } else {
+    rename_file(folder + kNext, folder);
+  }
+}
 
 std::string who_am_i() {
   char host[256] = "localhost", time[32];
@@ -56,9 +83,15 @@ RunDir::RunDir(std::string path) : path_(std::move(path)) {
   std::string holder;
   lock_ = FileLock::try_lock(file("lock"), who_am_i(), &holder);
   if (!lock_) throw bad_usage(path_ + ": another run is using this folder (" + holder + ")");
-  for (const auto& name : list_directory(checkpoints)) {
-    if (name.ends_with(".partial") || name.ends_with(kRemoved))
-      remove_tree(join_path(checkpoints, name));
+  tidy();
+}
+
+/// Ends what a killed or failed save or removal left half done.
+void RunDir::tidy() {
+  for (const auto& name : list_directory(file("checkpoints"))) {
+    const std::string path = join_path(file("checkpoints"), name);
+    if (name.ends_with(kNext)) settle_next(path.substr(0, path.rfind('.')));
+    if (name.ends_with(kPartial) || name.ends_with(kRemoved)) remove_or_warn(path);
   }
 }
 
@@ -78,31 +111,53 @@ std::optional<Checkpoint> RunDir::newest() {
   return found;
 }
 
-std::string RunDir::save(const CheckpointContents& contents, const CheckpointConfig& config) {
+std::string RunDir::save(const CheckpointContents& contents, const CheckpointConfig& config,
+                         std::optional<int64_t> protect) {
   const std::string folder = checkpoint_folder(path_, contents.step);
-  write_checkpoint(folder, contents);
-  Checkpoint(folder).verify();  // an older one goes only after a newer one is known to be good
-  remove_old(config);
+  try {
+    settle_next(folder);
+    const bool again = exists(folder);  // as after a save that failed at its very end
+    write_checkpoint(again ? folder + kNext : folder, contents);
+    if (again) {
+      exchange_files(folder + kNext, folder);  // at no moment is there neither
+      sync_directory(parent_of(folder));
+      remove_or_warn(folder + kNext);
+    }
+  } catch (const UserError& error) {
+    if (error.exit_code() == kExitCannotWrite) throw;
+    throw cannot_write(folder, error.what());  // not even what there is could be read
+  }
+  try {
+    tidy();
+    remove_old(config, protect, contents.step);
+  } catch (const UserError& error) {
+    log_warning(std::string("old checkpoints stay: ") + error.what());
+  }
   return folder;
 }
 
-void RunDir::remove_old(const CheckpointConfig& config) {
-  for (const int64_t step : steps_to_remove(checkpoint_steps(path_), config)) {
-    const std::string folder = checkpoint_folder(path_, step);
-    try {
-      rename_file(folder, folder + kRemoved);
-      remove_tree(folder + kRemoved);
-    } catch (const UserError& error) {  // costs space, not the run
-      log_warning(std::string("an old checkpoint stays: ") + error.what());
-    }
+/// An older one goes only when a newer one, that of step `saved`, is known to be good.
+void RunDir::remove_old(const CheckpointConfig& config, std::optional<int64_t> protect,
+                        int64_t saved) {
+  for (const int64_t step : steps_to_remove(checkpoint_steps(path_), config, protect)) {
+    if (step != saved) remove_checkpoint(checkpoint_folder(path_, step));
   }
 }
 
+void RunDir::remove_after(int64_t step) {
+  const auto steps = checkpoint_steps(path_);
+  for (auto later = steps.rbegin(); later != steps.rend() && *later > step; ++later)
+    remove_checkpoint(checkpoint_folder(path_, *later));
+  sync_directory(file("checkpoints"));  // or a power cut brings them back
+}
+
 std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
-                                     const CheckpointConfig& config) {
+                                     const CheckpointConfig& config,
+                                     std::optional<int64_t> protect) {
   std::vector<int64_t> removed;
   for (size_t i = 0; i + static_cast<size_t>(config.keep) < steps.size(); ++i) {
-    const bool stays = config.keep_every && steps[i] % *config.keep_every == 0;
+    const bool stays =
+        steps[i] == protect || (config.keep_every && steps[i] % *config.keep_every == 0);
     if (!stays) removed.push_back(steps[i]);
   }
   return removed;

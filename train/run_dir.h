@@ -13,7 +13,8 @@
 namespace tandem {
 
 /// The folder of one run: config.yaml, run.json, log.txt, metrics.jsonl, tb/, lock,
-/// checkpoints/step-%08d. One process at a time holds it.
+/// checkpoints/step-%08d. One process at a time holds it. In that process save() may run beside
+/// whatever does not ask for checkpoints.
 class RunDir {
  public:
   /// Makes what is missing, takes the lock and removes what killed saves left. Throws UserError
@@ -27,9 +28,14 @@ class RunDir {
   /// none verifies.
   std::optional<Checkpoint> newest();
 
-  /// Writes a checkpoint, reads it back, and then removes those that `config` no longer keeps.
-  /// Returns its folder.
-  std::string save(const CheckpointContents& contents, const CheckpointConfig& config);
+  /// Writes a checkpoint, reads it back, and then removes those that `config` no longer keeps, but
+  /// for the one of step `protect`; where that fails is only a warning. A checkpoint of the same
+  /// step gives way once the new one is whole. Returns its folder. Throws cannot_write; then those
+  /// from before are still there.
+  std::string save(const CheckpointContents& contents, const CheckpointConfig& config,
+                   std::optional<int64_t> protect = {});
+  /// Removes the checkpoints of steps above `step`, newest first: the run takes those steps back.
+  void remove_after(int64_t step);
 
   /// Leaves in metrics.jsonl what belongs to steps up to `step`, so that a resumed run writes every
   /// step once.
@@ -45,14 +51,16 @@ class RunDir {
                     const nlohmann::ordered_json& start);
 
  private:
-  void remove_old(const CheckpointConfig& config);
+  void remove_old(const CheckpointConfig& config, std::optional<int64_t> protect, int64_t saved);
+  void tidy();
   std::string path_;
   std::unique_ptr<FileLock> lock_;
 };
 
-/// The steps of `steps` (ascending) that go: all but the newest `keep` and the multiples of
-/// `keep_every`.
+/// The steps of `steps` (ascending) that go: all but the newest `keep`, the multiples of
+/// `keep_every`, and `protect`.
 std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
-                                     const CheckpointConfig& config);
+                                     const CheckpointConfig& config,
+                                     std::optional<int64_t> protect = {});
 
 }  // namespace tandem

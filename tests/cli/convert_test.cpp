@@ -52,8 +52,8 @@ class ConvertTest : public testing::Test {
   std::string official_folder(const std::string& golden) {
     const std::string folder = folder_ / golden;
     make_directories(folder);
-    put_file(folder + "/params.json", read_text(golden_yoco(golden) + "/config.json"));
-    put_file(folder + "/model.safetensors", read_text(golden_yoco(golden) + "/model.safetensors"));
+    write_file(folder + "/params.json", read_text(golden_yoco(golden) + "/config.json"));
+    write_file(folder + "/model.safetensors", read_text(golden_yoco(golden) + "/model.safetensors"));
     return folder;
   }
   /// Changes the arguments in `folder` and reads it.
@@ -62,15 +62,15 @@ class ConvertTest : public testing::Test {
     const std::string before = read_text(path);
     auto params = parse_json(before);
     change(params);
-    put_file(path, params.dump());
+    write_file(path, params.dump());
     expect_user_error(kExitBadFile, path + ": " + message, [&] { read_yoco_official(folder); });
-    put_file(path, before);
+    write_file(path, before);
   }
   void expect_not_expressible(const std::string& yaml, const std::string& message) {
     expect_user_error(kExitUsage, message, [&] { write_yoco_official(folder_ / "refused", random_model(yaml)); });
     EXPECT_FALSE(exists(folder_ / "refused"));
   }
-  ScratchFolder folder_;
+  TempFolder folder_;
 };
 
 TEST_F(ConvertTest, ImportThenExportIsTheIdentityOfEveryTensor) {
@@ -134,7 +134,7 @@ TEST_F(ConvertTest, OfficialNames) {
 }
 
 TEST_F(ConvertTest, TheCheckpointHoldsConfigAndWeights) {
-  put_file(folder_ / "run.yaml", "data: {tokenizer: bytes, train: [{path: books}]}\nmodel: {family: transformer}\ntraining: {context_length: 64}\n");
+  write_file(folder_ / "run.yaml", "data: {tokenizer: bytes, train: [{path: books}]}\nmodel: {family: transformer}\ntraining: {context_length: 64}\n");
   testing::internal::CaptureStderr();
   import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "plain", .config = "", .verify = false});
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("warning: no tokenizer is kept"));
@@ -151,7 +151,7 @@ TEST_F(ConvertTest, TheCheckpointHoldsConfigAndWeights) {
   expect_user_error(kExitUsage, "model.vocab_size = 107, expected at least 258, the tokenizer's; leave the key out to take that", [&] {
     import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "kept", .config = folder_ / "run.yaml", .verify = false});
   });
-  put_file(folder_ / "run.yaml", "training: {context_length: 64}\nmodel: {family: transformer}\n");
+  write_file(folder_ / "run.yaml", "training: {context_length: 64}\nmodel: {family: transformer}\n");
   import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "kept", .config = folder_ / "run.yaml", .verify = true});
   const ConfigNode kept = parse_yaml(Checkpoint(folder_ / "kept").config_yaml(), "config.yaml");
   EXPECT_EQ(kept.find("training")->find("context_length")->scalar, "64");
@@ -216,7 +216,7 @@ TEST_F(ConvertTest, ArgumentsThatDoNotFitAreNamed) {
 
   auto params = read_json(yoco + "/params.json");  // absent ones have the official defaults
   for (const char* key : {"norm_eps", "rope_theta", "n_attn_kv_heads", "sliding_window", "gate_logit_normalizer", "chunk_size", "max_seq_len"}) params.erase(key);
-  put_file(yoco + "/params.json", params.dump());
+  write_file(yoco + "/params.json", params.dump());
   const auto model = read_yoco_official(yoco).model.as<YocoConfig>();
   EXPECT_EQ(model.norm_eps, 1e-5);
   EXPECT_EQ(model.rope.base, 10000);
@@ -228,7 +228,7 @@ TEST_F(ConvertTest, FoldersThatDoNotFitAreNamed) {
   const std::string folder = official_folder("gated_retention");
   remove_tree(folder + "/model.safetensors");
   expect_user_error(kExitBadFile, folder + ": holds no *.safetensors", [&] { read_yoco_official(folder); });
-  put_file(folder + "/checkpoint.pth", "pickle");
+  write_file(folder + "/checkpoint.pth", "pickle");
   expect_user_error(kExitBadFile,
                     folder + "/checkpoint.pth: is a pickle, which can run any program and is not read; save it as model.safetensors first, in Python: "
                              "safetensors.torch.save_file({k: v.clone() for k, v in torch.load(\"checkpoint.pth\", weights_only=True).items()}, "
@@ -274,7 +274,7 @@ TEST_F(ConvertTest, ArgumentsWithoutEffectAreSaid) {
   const std::string folder = official_folder("gated_retention");
   auto params = read_json(folder + "/params.json");
   params["use_flash"] = true;
-  put_file(folder + "/params.json", params.dump());
+  write_file(folder + "/params.json", params.dump());
   testing::internal::CaptureStderr();
   read_yoco_official(folder);
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "warning: " + folder + "/params.json: use_flash has no effect\n");

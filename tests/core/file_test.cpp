@@ -13,20 +13,6 @@
 namespace tandem {
 namespace {
 
-/// While it lives, root is an ordinary user, so that permissions count.
-class WithoutPrivileges {
- public:
-  WithoutPrivileges() : user_(::geteuid()) { held_ = user_ != 0 || ::seteuid(65534) == 0; }
-  ~WithoutPrivileges() {
-    if (held_ && user_ == 0 && ::seteuid(0) != 0) ADD_FAILURE() << "root is gone for good";
-  }
-  bool held() const { return held_; }
-
- private:
-  uid_t user_;
-  bool held_;
-};
-
 /// While it lives, no file can grow above `bytes`.
 class FileSizeLimit {
  public:
@@ -52,7 +38,7 @@ std::string read_all(const File& file) {
 }
 
 TEST(FileTest, WhatWasWrittenIsRead) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   File out = File::create(folder / "a");
   out.write("hello ");
   out.write("world");
@@ -67,9 +53,9 @@ TEST(FileTest, WhatWasWrittenIsRead) {
 }
 
 TEST(FileTest, CreatingEmptiesAndAppendingKeeps) {
-  const ScratchFolder folder;
-  put_file(folder / "a", "a longer text");
-  put_file(folder / "a", "one");
+  const TempFolder folder;
+  write_file(folder / "a", "a longer text");
+  write_file(folder / "a", "one");
   File::open_append(folder / "a").write(" two");
   File::open_append(folder / "new").write("made");
   EXPECT_EQ(read_text(folder / "a"), "one two");
@@ -77,7 +63,7 @@ TEST(FileTest, CreatingEmptiesAndAppendingKeeps) {
 }
 
 TEST(FileTest, TruncatingAnAppendedFileMovesItsEnd) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   File file = File::open_append(folder / "a");
   file.write("one two");
   file.truncate(3);
@@ -86,9 +72,9 @@ TEST(FileTest, TruncatingAnAppendedFileMovesItsEnd) {
 }
 
 TEST(FileTest, MovingPassesTheDescriptorOn) {
-  const ScratchFolder folder;
-  put_file(folder / "a", "first");
-  put_file(folder / "b", "second");
+  const TempFolder folder;
+  write_file(folder / "a", "first");
+  write_file(folder / "b", "second");
   File a = File::open_read(folder / "a");
   File b = File::open_read(folder / "b");
   a = std::move(b);
@@ -108,7 +94,7 @@ TEST(FileTest, MissingFileHasExitCode66) {
 }
 
 TEST(FileTest, FolderInPlaceOfAFile) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   expect_user_error(66, folder.path() + ": is a folder, expected a file",
                     [&] { File::open_read(folder.path()); });
   expect_user_error(66, folder.path() + ": is not a regular file",
@@ -118,8 +104,8 @@ TEST(FileTest, FolderInPlaceOfAFile) {
 }
 
 TEST(FileTest, ShortFileSaysWhereItEnds) {
-  const ScratchFolder folder;
-  put_file(folder / "a", "0123456789");
+  const TempFolder folder;
+  write_file(folder / "a", "0123456789");
   const File file = File::open_read(folder / "a");
   std::byte out[8];
   expect_user_error(66, (folder / "a") + ": ends after 10 bytes, expected at least 13",
@@ -136,7 +122,7 @@ TEST(FileTest, FullDiskHasExitCode74) {
 }
 
 TEST(FileTest, ShortWriteIsContinuedUntilTheError) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   File file = File::create(folder / "a");
   {
     const FileSizeLimit limit(37);  // the system takes 37 of 100 bytes, then refuses the rest
@@ -147,8 +133,8 @@ TEST(FileTest, ShortWriteIsContinuedUntilTheError) {
 }
 
 TEST(FileTest, ReadOnlyFolderAndUnreadableFile) {
-  const ScratchFolder folder;
-  put_file(folder / "secret", "x");
+  const TempFolder folder;
+  write_file(folder / "secret", "x");
   ASSERT_EQ(::chmod((folder / "secret").c_str(), 0), 0);
   ASSERT_EQ(::chmod(folder.path().c_str(), 0555), 0);
   {
@@ -158,7 +144,7 @@ TEST(FileTest, ReadOnlyFolderAndUnreadableFile) {
                       [&] { File::create(folder / "a"); });
     expect_user_error(74, (folder / "a.partial") + ": cannot create: Permission denied",
                       [&] { write_atomically(folder / "a", "text"); });
-    expect_user_error(74, (folder / "b/c") + ": cannot make the folder: Permission denied",
+    expect_user_error(74, (folder / "b") + ": cannot make the folder: Permission denied",
                       [&] { make_directories(folder / "b/c"); });
     expect_user_error(74, (folder / "secret") + ": cannot remove: Permission denied",
                       [&] { remove_tree(folder / "secret"); });
@@ -171,8 +157,8 @@ TEST(FileTest, ReadOnlyFolderAndUnreadableFile) {
 }
 
 TEST(FileTest, WritingToAFileOpenedForReadingFails) {
-  const ScratchFolder folder;
-  put_file(folder / "a", "text");
+  const TempFolder folder;
+  write_file(folder / "a", "text");
   File file = File::open_read(folder / "a");
   expect_user_error(74, (folder / "a") + ": cannot write: Bad file descriptor",
                     [&] { file.write("more"); });
@@ -181,7 +167,7 @@ TEST(FileTest, WritingToAFileOpenedForReadingFails) {
 }
 
 TEST(FileTest, ClosingReportsAndForgets) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   File file = File::create(folder / "a");
   file.close();
   expect_user_error(74, (folder / "a") + ": cannot close: Bad file descriptor",
@@ -189,15 +175,15 @@ TEST(FileTest, ClosingReportsAndForgets) {
 }
 
 TEST(FileTest, ReadTextReadsPipesAndChecksTheSize) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   std::string text(200'001, '\0');
   std::iota(text.begin(), text.end(), '\0');
-  put_file(folder / "a", text);
+  write_file(folder / "a", text);
   EXPECT_EQ(read_text(folder / "a"), text);
   EXPECT_EQ(read_text(folder / "a", 200'001), text);
   expect_user_error(66, (folder / "a") + ": is larger than 200000 bytes",
                     [&] { read_text(folder / "a", 200'000); });
-  put_file(folder / "empty", "");
+  write_file(folder / "empty", "");
   EXPECT_EQ(read_text(folder / "empty", 0), "");
 
   int ends[2];
@@ -209,7 +195,7 @@ TEST(FileTest, ReadTextReadsPipesAndChecksTheSize) {
 }
 
 TEST(FileTest, AtomicWriteReplacesAndLeavesNothingBehind) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_atomically(folder / "a", "old");
   write_atomically(folder / "a", "new");
   EXPECT_EQ(read_text(folder / "a"), "new");
@@ -217,7 +203,7 @@ TEST(FileTest, AtomicWriteReplacesAndLeavesNothingBehind) {
 }
 
 TEST(FileTest, FailedAtomicWriteKeepsTheOldText) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_atomically(folder / "a", "old");
   {
     const FileSizeLimit limit(5);
@@ -233,12 +219,69 @@ TEST(FileTest, FailedAtomicWriteKeepsTheOldText) {
   EXPECT_FALSE(exists(folder / "b.partial"));
 }
 
+TEST(WriteFolderTest, MakesTheWholeFolder) {
+  const TempFolder folder;
+  write_file(folder / "a/w.partial/old", "of one that was killed");
+  write_folder(folder / "a/w", [](const std::string& partial) {
+    EXPECT_TRUE(partial.ends_with("/a/w.partial"));
+    EXPECT_EQ(list_directory(partial), std::vector<std::string>{});
+    write_file(partial + "/new", "text");
+  });
+  EXPECT_EQ(list_directory(folder / "a"), std::vector<std::string>{"w"});
+  EXPECT_EQ(file_bytes(folder / "a/w/new"), "text");
+  write_folder(folder / "b/", [](const std::string&) {});  // as people write folders
+  EXPECT_EQ(list_directory(folder.path()), (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(WriteFolderTest, AnErrorLeavesNothing) {
+  const TempFolder folder;
+  const auto failing = [](const std::string& partial) {
+    write_file(partial + "/deep/er", "text");
+    throw cannot_write(partial, "cannot go on");
+  };
+  expect_user_error(74, (folder / "w.partial") + ": cannot go on",
+                    [&] { write_folder(folder / "w", failing); });
+  EXPECT_EQ(list_directory(folder.path()), std::vector<std::string>{});
+  write_file(folder / "file", "in the way");
+  expect_user_error(74, (folder / "file/w.partial") + ": cannot make the folder: Not a directory",
+                    [&] { write_folder(folder / "file/w", failing); });
+  EXPECT_EQ(file_bytes(folder / "file"), "in the way");
+}
+
+TEST(WriteFolderTest, WhatTakesTheNameMeanwhileStays) {
+  const TempFolder folder;
+  expect_user_error(
+      74,
+      (folder / "w") + ": cannot rename " + (folder / "w.partial") + " to it: Directory not empty",
+      [&] {
+        write_folder(folder / "w", [&](const std::string& partial) {
+          write_file(partial + "/a", "mine");
+          write_file(folder / "w/a", "another's");
+        });
+      });
+  EXPECT_EQ(file_bytes(folder / "w/a"), "another's");
+  EXPECT_FALSE(exists(folder / "w.partial"));
+  expect_error<std::logic_error>("write_folder: " + (folder / "w") + " exists",
+                                 [&] { write_folder(folder / "w", [](const std::string&) {}); });
+}
+
+TEST(FileTest, LinksAreRemovedAndNotFollowed) {
+  const TempFolder folder;
+  write_file(folder / "kept/file", "text");
+  make_directories(folder / "gone");
+  ASSERT_EQ(::symlink((folder / "kept").c_str(), (folder / "gone/link").c_str()), 0);
+  ASSERT_EQ(::symlink("nowhere", (folder / "gone/broken").c_str()), 0);
+  remove_tree(folder / "gone");
+  EXPECT_EQ(list_directory(folder.path()), std::vector<std::string>{"kept"});
+  EXPECT_EQ(file_bytes(folder / "kept/file"), "text");
+}
+
 TEST(FileTest, Folders) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   make_directories(folder / "a/b/c");
   make_directories(folder / "a/b/c");
-  put_file(folder / "a/z", "");
-  put_file(folder / "a/k", "");
+  write_file(folder / "a/z", "");
+  write_file(folder / "a/k", "");
   EXPECT_EQ(list_directory(folder / "a"), (std::vector<std::string>{"b", "k", "z"}));
   EXPECT_TRUE(is_directory(folder / "a/b"));
   EXPECT_FALSE(is_directory(folder / "a/z"));
@@ -251,7 +294,7 @@ TEST(FileTest, Folders) {
   EXPECT_FALSE(exists(folder / "a"));
   remove_tree(folder / "a");
 
-  put_file(folder / "f", "");
+  write_file(folder / "f", "");
   expect_user_error(74, (folder / "f/g") + ": cannot make the folder: Not a directory",
                     [&] { make_directories(folder / "f/g"); });
   expect_user_error(66, (folder / "a") + ": cannot list the folder: No such file or directory",
@@ -279,9 +322,9 @@ TEST(FileTest, Paths) {
 }
 
 TEST(MappedFileTest, ShowsTheBytes) {
-  const ScratchFolder folder;
-  put_file(folder / "a", "mapped");
-  put_file(folder / "empty", "");
+  const TempFolder folder;
+  write_file(folder / "a", "mapped");
+  write_file(folder / "empty", "");
   MappedFile file(folder / "a");
   MappedFile other(folder / "empty");
   EXPECT_EQ(other.bytes().size(), 0u);
@@ -292,8 +335,8 @@ TEST(MappedFileTest, ShowsTheBytes) {
 }
 
 TEST(MappedFileTest, FileThatShrinksIsNamed) {
-  const ScratchFolder folder;
-  put_file(folder / "a", std::string(20'000, 'x'));
+  const TempFolder folder;
+  write_file(folder / "a", std::string(20'000, 'x'));
   const auto read_after_truncation = [&] {
     const MappedFile file(folder / "a");
     File::open_append(folder / "a").truncate(100);
@@ -305,8 +348,8 @@ TEST(MappedFileTest, FileThatShrinksIsNamed) {
 }
 
 TEST(FileLockTest, OneHolderAtATime) {
-  const ScratchFolder folder;
-  put_file(folder / "lock", "a longer text of a process that has ended");
+  const TempFolder folder;
+  write_file(folder / "lock", "a longer text of a process that has ended");
   std::string holder = "nobody";
   auto lock = FileLock::try_lock(folder / "lock", "pid 17 on here\n", &holder);
   ASSERT_NE(lock, nullptr);
@@ -319,7 +362,7 @@ TEST(FileLockTest, OneHolderAtATime) {
 }
 
 TEST(FileLockTest, FolderThatDoesNotExist) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   expect_user_error(74,
                     (folder / "a/lock") + ": cannot open for writing: No such file or directory",
                     [&] { FileLock::try_lock(folder / "a/lock", "", nullptr); });

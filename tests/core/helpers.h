@@ -2,40 +2,35 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <functional>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
-#include "core/file.h"
+#include "tests/data/temp_folder.h"
 
 // What the tests of core share.
 
 namespace tandem {
 
-/// A folder of the test's own, gone at its end.
-class ScratchFolder {
- public:
-  ScratchFolder() : path_(testing::TempDir() + "tandem_core_XXXXXX") {
-    if (::mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "no scratch folder " << path_;
-  }
-  ~ScratchFolder() { remove_tree(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-inline void put_file(const std::string& path, std::string_view text) {
-  File file = File::create(path);
-  file.write(text);
-  file.close();
-}
-
 inline std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
+
+/// While it lives, root is an ordinary user, so that permissions count.
+class WithoutPrivileges {
+ public:
+  WithoutPrivileges() : user_(::geteuid()) { held_ = user_ != 0 || ::seteuid(65534) == 0; }
+  ~WithoutPrivileges() {
+    if (held_ && user_ == 0 && ::seteuid(0) != 0) ADD_FAILURE() << "root is gone for good";
+  }
+  bool held() const { return held_; }
+
+ private:
+  uid_t user_;
+  bool held_;
+};
 
 /// What `run` prints to standard error.
 inline std::string printed(const std::function<void()>& run) {

@@ -103,10 +103,10 @@ TEST(ParseJsonTest,
 }
 
 TEST(ReadJsonTest, ErrorsNameTheFile) {
-  const ScratchFolder folder;
-  put_file(folder / "a.json", "{\"a\": [1, 2]}\n");
+  const TempFolder folder;
+  write_file(folder / "a.json", "{\"a\": [1, 2]}\n");
   EXPECT_EQ(read_json(folder / "a.json").dump(), R"({"a":[1,2]})");
-  put_file(folder / "a.json", "{\"a\": 1, \"a\": 2}");
+  write_file(folder / "a.json", "{\"a\": 1, \"a\": 2}");
   expect_user_error(66, (folder / "a.json") + ": byte 12: duplicate key \"a\"",
                     [&] { read_json(folder / "a.json"); });
   expect_user_error(66, "no.json: cannot open: No such file or directory",
@@ -168,7 +168,7 @@ TEST(JsonStringTest, EscapesAndCuts) {
 }
 
 TEST(JsonLinesWriterTest, OneLineAnObject) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   JsonLinesWriter(folder / "m.jsonl").write({{"step", 1}, {"loss", 2.5}, {"text", "a\nb"}});
   JsonLinesWriter writer(folder / "m.jsonl");
   writer.write({{"step", 2}, {"loss", std::nan("")}, {"text", "\xff"}});
@@ -178,10 +178,10 @@ TEST(JsonLinesWriterTest, OneLineAnObject) {
 }
 
 TEST(JsonLinesWriterTest, CutsOffAHalfLine) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   for (const size_t half : {0, 1, 9, 4095, 4096, 4097, 9000}) {
     for (const std::string& whole : {std::string(), std::string("{\"step\":1}\n")}) {
-      put_file(folder / "m.jsonl", whole + std::string(half, '{'));
+      write_file(folder / "m.jsonl", whole + std::string(half, '{'));
       JsonLinesWriter(folder / "m.jsonl").write({{"step", 2}});
       EXPECT_EQ(read_text(folder / "m.jsonl"), whole + "{\"step\":2}\n") << half;
     }
@@ -189,7 +189,7 @@ TEST(JsonLinesWriterTest, CutsOffAHalfLine) {
 }
 
 TEST(JsonLinesWriterTest, FullDiskLosesOneLineOnly) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   JsonLinesWriter writer(folder / "m.jsonl");
   writer.write({{"step", 1}});
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/file.h"
 #include "tests/core/helpers.h"
 
 namespace tandem {
@@ -21,7 +22,7 @@ class LogTest : public testing::Test {
     set_log_file("");
     set_log_quiet(false);
   }
-  ScratchFolder folder_;
+  TempFolder folder_;
 };
 
 /// `text` with the time taken off each line, which must begin with one: "2024-05-09 08:07:06Z ".
@@ -54,7 +55,7 @@ TEST_F(LogTest, LinesGoToStandardErrorAndToTheFileWithTheTime) {
 }
 
 TEST_F(LogTest, FilesAreAppendedTo) {
-  put_file(folder_ / "log.txt", "of an earlier start\n");
+  write_file(folder_ / "log.txt", "of an earlier start\n");
   set_log_file(folder_ / "log.txt");
   set_log_quiet(true);
   EXPECT_EQ(printed([] { log_line("line"); }), "");

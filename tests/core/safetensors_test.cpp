@@ -350,7 +350,7 @@ TEST(SafetensorsParseTest, EveryTruncationIsRefused) {
 
 class SafetensorsFileTest : public testing::Test {
  protected:
-  ScratchFolder folder_;
+  TempFolder folder_;
   std::string path_ = folder_ / "m.safetensors";
   std::vector<TensorEntry> tensors_ = {
       entry_of("bytes", DataType::kU8, {5}), entry_of("none", DataType::kF32, {0, 7}),
@@ -404,13 +404,13 @@ TEST_F(SafetensorsFileTest, WriterCountsTheBytes) {
 }
 
 TEST_F(SafetensorsFileTest, ReaderRefusesDamage) {
-  put_file(path_, file_of(tensor("\"U8\"", "[4]", "[0,4]"), 3));
+  write_file(path_, file_of(tensor("\"U8\"", "[4]", "[0,4]"), 3));
   expect_user_error(66, path_ + ": its tensors need 4 bytes of data, the file holds 3",
                     [&] { SafetensorsReader reader(path_); });
-  put_file(path_, "short");
+  write_file(path_, "short");
   expect_user_error(66, path_ + ": holds 5 bytes, a safetensors file at least 8",
                     [&] { SafetensorsReader reader(path_); });
-  put_file(path_, length_field(90'000'000) + "{}");  // nothing of this size is allocated
+  write_file(path_, length_field(90'000'000) + "{}");  // nothing of this size is allocated
   expect_user_error(66, path_ + ": header length 90000000 goes past the end of the file (10 bytes)",
                     [&] { SafetensorsReader reader(path_); });
   remove_tree(path_);
@@ -419,7 +419,7 @@ TEST_F(SafetensorsFileTest, ReaderRefusesDamage) {
 }
 
 TEST_F(SafetensorsFileTest, ReaderNoticesAFileCutAfterOpening) {
-  put_file(path_, file_of(tensor("\"U8\"", "[4]", "[0,4]"), 4));
+  write_file(path_, file_of(tensor("\"U8\"", "[4]", "[0,4]"), 4));
   const SafetensorsReader reader(path_);
   const uint64_t size = File::open_read(path_).size();
   File::open_append(path_).truncate(size - 1);

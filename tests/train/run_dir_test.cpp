@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
 #include "core/random.h"
+#include "tests/core/helpers.h"
 #include "tests/train/helpers.h"
 #include "train/stop_signal.h"
 
@@ -31,6 +33,9 @@ CheckpointConfig keeping(int64_t keep, std::optional<int64_t> keep_every = {}) {
 TEST(RunDirTest, RemovesAllButTheNewestAndTheMultiples) {
   EXPECT_EQ(steps_to_remove({2, 4, 6, 8, 10}, keeping(2)), (std::vector<int64_t>{2, 4, 6}));
   EXPECT_EQ(steps_to_remove({2, 4, 6, 8, 10}, keeping(2, 4)), (std::vector<int64_t>{2, 6}));
+  EXPECT_EQ(steps_to_remove({2, 4, 6, 8, 10}, keeping(2, 4), 6), std::vector<int64_t>{2});
+  EXPECT_EQ(steps_to_remove({2, 4, 6}, keeping(2), 6), std::vector<int64_t>{2});
+  EXPECT_EQ(steps_to_remove({2, 4, 6}, keeping(2), 5), std::vector<int64_t>{2});
   EXPECT_EQ(steps_to_remove({2, 4}, keeping(2)), std::vector<int64_t>{});
   EXPECT_EQ(steps_to_remove({}, keeping(1)), std::vector<int64_t>{});
 }
@@ -41,6 +46,103 @@ TEST(RunDirTest, SavingKeepsWhatTheConfigSays) {
   for (int64_t step = 3; step <= 18; step += 3) dir.save(contents_at(step), keeping(2, 9));
   EXPECT_EQ(checkpoint_steps(dir.path()), (std::vector<int64_t>{9, 15, 18}));
   EXPECT_EQ(dir.newest()->step(), 18);
+}
+
+TEST(RunDirTest, SavingKeepsTheProtectedStepAndItsOwn) {
+  const TempFolder folder;
+  RunDir dir(folder / "run");
+  for (const int64_t step : {2, 4, 6, 8}) dir.save(contents_at(step), keeping(1), 4);
+  EXPECT_EQ(checkpoint_steps(dir.path()), (std::vector<int64_t>{4, 8}));
+  // Of steps that were taken back: the newest by number is not the newest.
+  dir.save(contents_at(6), keeping(1));
+  EXPECT_EQ(checkpoint_steps(dir.path()), (std::vector<int64_t>{6, 8}));
+}
+
+TEST(RunDirTest, ACheckpointOfTheSameStepGivesWay) {
+  const TempFolder folder;
+  const StopSignal ignores_sigxfsz;
+  RunDir dir(folder / "run");
+  const auto state = [&] { return Checkpoint(checkpoint_folder(dir.path(), 3)).state().dump(); };
+  CheckpointContents contents = contents_at(3);
+  dir.save(contents, keeping(1));
+  contents.state["again"] = true;
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit limit{9000, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  EXPECT_THROW(dir.save(contents, keeping(1)), UserError);
+  setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_EQ(state(), R"({"step":3})");
+  dir.save(contents, keeping(1));
+  EXPECT_EQ(state(), R"({"step":3,"again":true})");
+  EXPECT_EQ(list_directory(dir.file("checkpoints")), std::vector<std::string>{"step-00000003"});
+}
+
+TEST(RunDirTest, AKilledReplacementIsSettled) {
+  const TempFolder folder;
+  std::string path;
+  {
+    RunDir dir(folder / "run");
+    path = dir.save(contents_at(3), keeping(1));
+  }
+  const auto state_after_start = [&] {
+    const std::string state = RunDir(folder / "run").newest()->state().dump();
+    EXPECT_EQ(list_directory(folder / "run/checkpoints"),
+              std::vector<std::string>{"step-00000003"});
+    return state;
+  };
+  CheckpointContents contents = contents_at(3);
+  contents.state["again"] = true;
+  write_checkpoint(path + ".next", contents);  // killed before the old one was taken away
+  EXPECT_EQ(state_after_start(), R"({"step":3})");
+  write_checkpoint(path + ".next", contents);
+  rename_file(path, path + ".removed");  // and after
+  EXPECT_EQ(state_after_start(), R"({"step":3,"again":true})");
+}
+
+TEST(RunDirTest, StepsThatAreTakenBackTakeTheirCheckpointsAlong) {
+  const TempFolder folder;
+  RunDir dir(folder / "run");
+  for (const int64_t step : {2, 4, 6, 8}) dir.save(contents_at(step), keeping(9));
+  dir.remove_after(5);
+  EXPECT_EQ(list_directory(dir.file("checkpoints")),
+            (std::vector<std::string>{"step-00000002", "step-00000004"}));
+  dir.remove_after(0);
+  EXPECT_FALSE(dir.newest());
+}
+
+TEST(RunDirTest, AnOldCheckpointThatCannotBeRemovedIsOnlyWarnedOf) {
+  const TempFolder folder;
+  RunDir dir(folder / "run");
+  const std::string old = dir.save(contents_at(1), keeping(1)), removed = old + ".removed";
+  ASSERT_EQ(::chmod(folder.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(old.c_str(), 0555), 0);
+  ASSERT_EQ(::chmod(dir.file("checkpoints").c_str(), 0777), 0);
+  std::string logged;
+  {
+    const WithoutPrivileges user;
+    if (!user.held()) GTEST_SKIP() << "root here may not become an ordinary user";
+    logged = printed([&] { dir.save(contents_at(2), keeping(1)); });
+  }
+  EXPECT_EQ(logged, "warning: " + removed + ": cannot remove: Permission denied\n");
+  EXPECT_EQ(dir.newest()->step(), 2);
+  EXPECT_EQ(checkpoint_steps(dir.path()), std::vector<int64_t>{2});
+  ASSERT_EQ(::chmod(removed.c_str(), 0755), 0);
+  dir.save(contents_at(3), keeping(1));  // tries again
+  EXPECT_EQ(list_directory(dir.file("checkpoints")), std::vector<std::string>{"step-00000003"});
+}
+
+TEST(RunDirTest, WhatIsInTheWayIsNamed) {
+  const TempFolder folder;
+  write_file(folder / "file", "in the way");
+  EXPECT_EQ(error_of([&] { RunDir(folder / "file"); }, kExitCannotWrite),
+            (folder / "file/checkpoints") + ": cannot make the folder: Not a directory");
+  RunDir dir(folder / "run");
+  remove_tree(dir.file("checkpoints"));
+  write_file(dir.file("checkpoints"), "in the way");
+  EXPECT_EQ(error_of([&] { dir.save(contents_at(2), keeping(1)); }, kExitCannotWrite),
+            (folder / "run/checkpoints/step-00000002.partial") +
+                ": cannot make the folder: Not a directory");
 }
 
 TEST(RunDirTest, OneProcessAtATime) {
