@@ -12,7 +12,7 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "core/log.h"
-#include "train/train_config.h"
+#include "train/plan.h"
 
 // `tandem config`: what a config comes to before anything is trained. Models stand on the meta
 // device, so that any size costs nothing.
@@ -38,16 +38,14 @@ bool vocab_size_is_written(const ConfigNode& root) {
 }
 
 /// A config that names its vocabulary needs no tokenizer file to be looked at.
-void resolve_without_training(TrainConfig& config, const ConfigNode& root) {
+Plan plan_without_training(const TrainConfig& config, const ConfigNode& root) {
   ModelFactory factory = model_factory();
   const std::string& tokenizer = config.data.tokenizer;
-  if (tokenizer == "bytes" || exists(tokenizer) || !vocab_size_is_written(root)) {
-    resolve(config, factory, *load_tokenizer(tokenizer));
-    return;
-  }
+  if (tokenizer == "bytes" || exists(tokenizer) || !vocab_size_is_written(root))
+    return Plan(config, factory, *load_tokenizer(tokenizer));
   log_warning(tokenizer + " does not exist; model.vocab_size is taken as written");
   factory.set_vocab_size = [](Choice&, int64_t) {};
-  resolve(config, factory, *load_tokenizer("bytes"));
+  return Plan(config, factory, *load_tokenizer("bytes"));
 }
 
 void check_world(const TrainConfig& config, int64_t world) {
@@ -116,8 +114,28 @@ Json flops_per_token(const Flops& flops, double n_tokens) {
   return json;
 }
 
-/// What `config show` says of a model beyond the config itself; `formulas` by part for people.
-Json describe(TrainConfig& config, int64_t world, std::vector<std::string>& formulas) {
+/// What differs from stage to stage.
+Json describe_stages(const Plan& plan) {
+  Json stages = Json::array();
+  for (const Stage& stage : plan.stages()) {
+    const int64_t length = stage.config.training.context_length;
+    const auto model = model_factory().build(stage.config.model);
+    stages.push_back({{"first_step", stage.begin + 1},
+                      {"last_step", stage.end},
+                      {"tokens", plan.tokens_before(stage.end) - plan.tokens_before(stage.begin)},
+                      {"context_length", length},
+                      {"tokens_per_step", stage.config.training.tokens_per_step},
+                      {"lr", stage.config.optimizer.lr},
+                      {"flops_per_token", model->flops(Phase::kTrain, length, 1).total() /
+                                              static_cast<double>(length)}});
+  }
+  return stages;
+}
+
+/// What `config show` says of the first stage's model beyond the config itself; `formulas` by part
+/// for people.
+Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formulas) {
+  const TrainConfig& config = plan.stages().front().config;
   const auto model = model_factory().build(config.model);
   const auto infos = parameters_info(*model);
   const Counts counts = count(infos);
@@ -158,7 +176,8 @@ Json describe(TrainConfig& config, int64_t world, std::vector<std::string>& form
   json["world"] = world;
   json["micro_batches_per_step_and_rank"] =
       training.rows_per_step() / (*training.micro_batch_size * world);
-  json["training_tokens"] = training.steps * training.tokens_per_step;
+  json["training_tokens"] = plan.tokens_before(plan.steps());
+  if (plan.stages().size() > 1) json["stages"] = describe_stages(plan);
   return json;
 }
 
@@ -202,23 +221,34 @@ void print_report(const Json& json, const std::vector<std::string>& formulas) {
   std::printf("# %s tokens in all; %s micro-batches a step and rank\n",
               with_commas(json["training_tokens"].get<long long>()).c_str(),
               with_commas(json["micro_batches_per_step_and_rank"].get<long long>()).c_str());
+  if (!json.contains("stages")) return;
+  std::printf("# stages; what stands above is of the first\n");
+  for (const Json& stage : json["stages"]) {
+    const auto whole = [&](const char* key) { return with_commas(stage[key].get<long long>()); };
+    std::printf("#   steps %s to %s: %s tokens, context_length %s, lr %s, %s FLOPs per token\n",
+                whole("first_step").c_str(), whole("last_step").c_str(), whole("tokens").c_str(),
+                whole("context_length").c_str(), scientific(stage["lr"].get<double>()).c_str(),
+                scientific(stage["flops_per_token"].get<double>()).c_str());
+  }
 }
 
-TrainConfig read(const Request& request) {
+Plan read(const Request& request) {
   ConfigNode root = parse_yaml_file(request.path);
   for (const auto& word : override_words(request.words)) apply_override(root, word);
   TrainConfig config = make_train_config(model_factory());
   read_config(root, config);
-  resolve_without_training(config, root);
-  check_world(config, request.world);
-  for (const auto& sentence : settings_without_effect(config)) log_warning(sentence);
-  return config;
+  Plan plan = plan_without_training(config, root);
+  for (const Stage& stage : plan.stages()) check_world(stage.config, request.world);
+  for (const auto& sentence : settings_without_effect(plan.stages().front().config))
+    log_warning(sentence);
+  return plan;
 }
 
 int show(const Request& request) {
-  TrainConfig config = read(request);
+  const Plan plan = read(request);
   std::vector<std::string> formulas;
-  Json report = describe(config, request.world, formulas);
+  Json report = describe(plan, request.world, formulas);
+  TrainConfig config = plan.config();
   const ConfigNode resolved = write_config(config);
   if (request.json) {
     report["config"] = parse_json(to_json(resolved));
@@ -231,7 +261,8 @@ int show(const Request& request) {
 }
 
 int check(const Request& request) {
-  TrainConfig config = read(request);
+  const Plan plan = read(request);
+  const TrainConfig& config = plan.stages().front().config;
   const auto infos = parameters_info(*model_factory().build(config.model));
   const Counts counts = count(infos);
   if (request.json) {

@@ -50,9 +50,7 @@ std::string number(double value, const char* unit = "") {
   return text;
 }
 
-void print_dry_run(const DryRun& run, const TrainConfig& config, bool as_json) {
-  const double tokens_per_second =
-      static_cast<double>(config.training.tokens_per_step) / run.step_seconds;
+void print_dry_run(const DryRun& run, bool as_json) {
   if (as_json) {
     Json json = {{"parameters", run.parameters}};
     for (const auto& [part, flops] : run.flops_per_token.parts)
@@ -60,7 +58,7 @@ void print_dry_run(const DryRun& run, const TrainConfig& config, bool as_json) {
     json["flops_per_token"]["total"] = run.flops_per_token.total();
     json["loss"] = run.loss;
     json["micro_batch_seconds"] = run.micro_batch_seconds;
-    json["tokens_per_second"] = tokens_per_second;
+    json["tokens_per_second"] = run.tokens_per_second;
     json["run_seconds"] = run.run_seconds;
     json["weights_bytes"] = run.weights_bytes;
     json["memory_bytes"] = run.memory.bytes;
@@ -73,7 +71,7 @@ void print_dry_run(const DryRun& run, const TrainConfig& config, bool as_json) {
   print_row("FLOPs/token in all", number(run.flops_per_token.total()));
   print_row("loss of a micro-batch", number(run.loss));
   print_row("micro-batch", number(run.micro_batch_seconds, " s"));
-  print_row("tokens per second", with_commas(static_cast<long long>(tokens_per_second)));
+  print_row("tokens per second", with_commas(static_cast<long long>(run.tokens_per_second)));
   print_row("the whole run",
             human_duration(run.run_seconds) + " without validation and checkpoints");
   print_row("weights and optimizer", human_bytes(run.weights_bytes));
@@ -119,7 +117,7 @@ int run_train(int argc, const char* const* argv) {
   if (options.run_folder.empty()) options.run_folder = default_run_folder(path);
   if (dry) {
     const DryRun run = dry_run(config, factory, options.device);
-    print_dry_run(run, config, json);
+    print_dry_run(run, json);
     return kExitDone;
   }
   const TrainOutcome outcome = train(std::move(config), factory, options);

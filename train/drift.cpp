@@ -19,10 +19,16 @@ struct DriftRule {
 constexpr DriftRule kTable[] = {
     {"training.steps", Verdict::kAllow},  // a schedule that follows it drifts itself, at
                                           // lr_schedule.steps
-    {"training.threads", Verdict::kWarn}, {"training.micro_batch_size", Verdict::kWarn},
-    {"data.tokenizer", Verdict::kAllow},  {"data.train[].path", Verdict::kAllow},
-    {"data.validation", Verdict::kAllow}, {"checkpoint", Verdict::kAllow},
-    {"metrics", Verdict::kAllow},         {"validation", Verdict::kAllow},
+    {"training.threads", Verdict::kWarn},
+    {"training.micro_batch_size", Verdict::kWarn},
+    {"training.recompute", Verdict::kAllow},
+    {"data.tokenizer", Verdict::kAllow},
+    {"data.train[].path", Verdict::kAllow},
+    {"data.validation", Verdict::kAllow},
+    {"bad_steps", Verdict::kAllow},
+    {"checkpoint", Verdict::kAllow},
+    {"metrics", Verdict::kAllow},
+    {"validation", Verdict::kAllow},
 };
 
 /// "data.train[1].path" -> "data.train[].path".

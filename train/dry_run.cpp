@@ -8,9 +8,10 @@
 
 namespace tandem {
 
-DryRun dry_run(TrainConfig& config, const ModelFactory& factory, torch::Device device) {
-  const auto tokenizer = load_tokenizer(config.data.tokenizer);
-  resolve(config, factory, *tokenizer);
+DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Device device) {
+  const auto tokenizer = load_tokenizer(given.data.tokenizer);
+  const Plan plan(given, factory, *tokenizer);
+  const TrainConfig& config = plan.stages().front().config;
   make_deterministic(*config.training.threads);
   nlohmann::ordered_json origin;
   Run run = new_run(config, factory, *tokenizer, device, &origin);
@@ -34,9 +35,10 @@ DryRun dry_run(TrainConfig& config, const ModelFactory& factory, torch::Device d
     result.micro_batch_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
-  result.step_seconds =
-      result.micro_batch_seconds * static_cast<double>(config.training.rows_per_step() / rows_each);
-  result.run_seconds = result.step_seconds * static_cast<double>(config.training.steps);
+  result.tokens_per_second =
+      static_cast<double>(rows_each * config.training.context_length) / result.micro_batch_seconds;
+  result.run_seconds =
+      static_cast<double>(plan.tokens_before(plan.steps())) / result.tokens_per_second;
   result.memory = memory_use(device);
   return result;
 }

@@ -24,6 +24,18 @@ double percent(const MemoryUse& memory) {
 
 }  // namespace
 
+const char* name_of(BadStep bad) {
+  switch (bad) {
+    case BadStep::kNotFinite:
+      return "not finite";
+    case BadStep::kSpike:
+      return "spike";
+    case BadStep::kNone:
+      break;
+  }
+  return "";
+}
+
 std::string LogLine::str() const {
   const std::string mfu = mfu_percent ? fmt::format("{:.2f}%", *mfu_percent) : "n/a";
   return fmt::format(
@@ -31,7 +43,7 @@ std::string LogLine::str() const {
              "tflops: {:.2f}  mfu: {}  lr: {:.3e}  left: {}",
              stats.step, stats.loss, stats.grad_norm, memory.bytes / kGib, percent(memory),
              with_commas(std::llround(tps)), tflops, mfu, stats.lr, human_duration(seconds_left)) +
-         (stats.skipped ? "  skipped: not finite" : "");
+         (stats.bad == BadStep::kNone ? "" : fmt::format("  no update: {}", name_of(stats.bad)));
 }
 
 std::vector<double> nll_by_position(const ScoreResult& result) {
@@ -72,9 +84,11 @@ void Metrics::step(const StepStats& stats) {
                        {"tokens", tokens_},
                        {"seconds", stats.seconds},
                        {"data_seconds", stats.data_seconds}};
-  if (stats.skipped) line["skipped"] = true;
+  if (stats.save_seconds > 0) line["save_seconds"] = stats.save_seconds;
+  if (stats.bad != BadStep::kNone) line["skipped"] = name_of(stats.bad);
   lines_.write(line);
-  if (stats.step == run_.first_step + 1 || stats.step % config_.log_every == 0 || stats.skipped)
+  if (stats.step == run_.first_step + 1 || stats.step % config_.log_every == 0 ||
+      stats.bad != BadStep::kNone)
     log_step(stats);
   if (progress_) progress_->update(stats.step, fmt::format("loss {:.4f}", stats.loss));
 }

@@ -13,6 +13,10 @@
 
 namespace tandem {
 
+/// Why a step changed no weight.
+enum class BadStep { kNone, kNotFinite, kSpike };
+const char* name_of(BadStep bad);  ///< "not finite", "spike"
+
 /// What one optimizer step showed.
 struct StepStats {
   int64_t step = 0;      // steps done, this one included
@@ -22,7 +26,8 @@ struct StepStats {
   int64_t tokens = 0;       // of this step
   double seconds = 0;       // of this step, waiting for data included
   double data_seconds = 0;  // waiting for data
-  bool skipped = false;     // not finite: nothing was updated
+  double save_seconds = 0;  // training stood still for a checkpoint before this step
+  BadStep bad = BadStep::kNone;
 };
 
 /// The line of section 9 of the design, which torchtitan's users parse. `tps` is per device; no mfu

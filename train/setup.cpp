@@ -3,12 +3,16 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 #include "core/checksum.h"
 #include "core/error.h"
 #include "core/json_lines.h"
 #include "core/log.h"
+#include "nn/recomputing_runner.h"
 #include "train/drift.h"
 
 namespace tandem {
@@ -47,12 +51,34 @@ void compare_tokenizers(const Checkpoint& from, const Tokenizer& tokenizer) {
   }
 }
 
+std::string hex_float(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%a", value);
+  return text;
+}
+
+std::vector<double> hex_floats(const ordered_json& list) {
+  std::vector<double> values;
+  for (const auto& text : list) {
+    if (!text.is_string()) throw std::runtime_error("losses holds " + text.dump());
+    const std::string word = text;
+    char* end = nullptr;
+    values.push_back(std::strtod(word.c_str(), &end));
+    if (end != word.c_str() + word.size() || !std::isfinite(values.back()))
+      throw std::runtime_error("losses holds \"" + word + "\"");
+  }
+  return values;
+}
+
 /// The model on meta and a run around it.
 Run empty_run(const TrainConfig& config, const ModelFactory& factory, torch::Device device) {
   Run run;
   run.device = device;
   run.model = factory.build(config.model);
   check_context_length(config, *run.model);
+  if (config.training.recompute == "layers") run.runner = std::make_unique<RecomputingRunner>();
+  if (config.bad_steps.spike != "ignore")
+    run.spikes.emplace(config.bad_steps.spike_window, config.bad_steps.spike_threshold);
   return run;
 }
 
@@ -81,7 +107,8 @@ torch::Dtype dtype_of(const TrainingConfig& training) {
 
 std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config) {
   std::vector<SourceSpec> sources;
-  for (const auto& source : config.data.train) sources.push_back({source.path, source.weight});
+  for (const auto& source : config.data.train)
+    sources.push_back({source.path, source.weight, source.target_weights});
   return std::make_shared<const Sampler>(sources, config.training.context_length,
                                          config.data.shuffle, config.data.mask_documents,
                                          static_cast<uint64_t>(config.training.seed));
@@ -104,30 +131,43 @@ Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokeni
   return run;
 }
 
-ordered_json state_of(const Run& run, const TrainConfig& config, const Origins& origins) {
+ordered_json state_of(const Run& run, const Stage& stage, const Origins& origins) {
   // Nothing of this process, such as a time: the same step has the same bytes however often the run
   // was stopped.
-  return {{"step", run.step},
-          {"next_sample", run.step * config.training.rows_per_step()},
-          {"skipped", run.skipped},
-          {"skipped_in_a_row", run.skipped_in_a_row},
-          {"tokenizer_hash", origins.tokenizer},
-          {"data_hash", origins.data}};
+  ordered_json state = {{"step", run.step},
+                        {"next_sample", run.next_sample},
+                        {"skipped", run.skipped},
+                        {"skipped_in_a_row", run.skipped_in_a_row},
+                        {"rollbacks", run.rollbacks},
+                        {"stage_begin", stage.begin},
+                        {"schedule_begin", stage.schedule_begin},
+                        {"samples_begin", stage.samples_begin},
+                        {"tokenizer_hash", origins.tokenizer},
+                        {"data_hash", origins.data}};
+  if (run.spikes) {
+    state["losses"] = ordered_json::array();  // in hexadecimal: to the last bit
+    for (const double loss : run.spikes->losses()) state["losses"].push_back(hex_float(loss));
+  }
+  return state;
 }
 
-Run resumed_run(const Checkpoint& checkpoint, const TrainConfig& config,
-                const ModelFactory& factory, torch::Device device) {
-  Run run = empty_run(config, factory, device);
+Run resumed_run(const Checkpoint& checkpoint, const Stage& stage, const ModelFactory& factory,
+                torch::Device device) {
+  Run run = empty_run(stage.config, factory, device);
   materialise_empty(*run.model, device, torch::kFloat32);
   checkpoint.load_weights(*run.model);
-  make_optimizer(run, config);
+  make_optimizer(run, stage.config);
   run.step = checkpoint.step();
   from_state(checkpoint, [&](const ordered_json& state) {
     get_int(state, "step", run.step, run.step);
-    const int64_t next_sample = run.step * config.training.rows_per_step();
-    get_int(state, "next_sample", next_sample, next_sample);
+    run.next_sample = get_int(state, "next_sample", 0, INT64_MAX);
     run.skipped = get_int(state, "skipped", 0, run.step);
     run.skipped_in_a_row = get_int(state, "skipped_in_a_row", 0, run.skipped);
+    if (state.contains("rollbacks")) run.rollbacks = get_int(state, "rollbacks", 0, INT64_MAX);
+    // A stage of other rows counts them anew, and its losses are no measure for the next one's.
+    if (run.step == stage.samples_begin) run.next_sample = 0;
+    if (run.spikes && run.step != stage.begin && state.contains("losses"))
+      run.spikes->restore(hex_floats(state.at("losses")));
   });
   run.optimizer->load(checkpoint, run.step - run.skipped);
   return run;
@@ -141,15 +181,29 @@ TrainConfig config_of(const Checkpoint& checkpoint, const ModelFactory& factory)
 }
 
 void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
-                    TrainConfig& old_config, TrainConfig& config, const Origins& origins) {
-  judge_drift(run_folder, find_drift(write_config(old_config), write_config(config)));
+                    TrainConfig& old_config, Stage stage, const Origins& origins) {
+  judge_drift(run_folder, find_drift(write_config(old_config), write_config(stage.config)));
+  const auto refused = [&](const std::string& what) {
+    return bad_usage(run_folder + ": cannot be resumed: " + what +
+                     "; go back, or start another run with --out");
+  };
+  const auto compare_begin = [&](const char* key, const char* what, int64_t now) {
+    const int64_t before = from_state(checkpoint, [&](const ordered_json& state) {
+      return state.contains(key) ? get_int(state, key, 0, INT64_MAX) : 0;  // of 0.1.0: no stages
+    });
+    if (before != now)
+      throw refused(std::string(what) + " began after step " + std::to_string(before) +
+                    ", now after step " + std::to_string(now));
+  };
+  compare_begin("stage_begin", "the stage", stage.begin);
+  compare_begin("schedule_begin", "lr_schedule", stage.schedule_begin);
+  compare_begin("samples_begin", "the stage's data", stage.samples_begin);
   const auto compare = [&](const char* hash, const char* key, const std::string& now) {
     const std::string before =
         from_state(checkpoint, [&](const ordered_json& state) { return get_string(state, hash); });
     if (before == now) return;
-    throw bad_usage(run_folder + ": cannot be resumed: the contents of " + key +
-                    " changed, their hash was " + before + ", is " + now +
-                    "; go back, or start another run with --out");
+    throw refused("the contents of " + std::string(key) + " changed, their hash was " + before +
+                  ", is " + now);
   };
   compare("tokenizer_hash", "data.tokenizer", origins.tokenizer);
   compare("data_hash", "data.train", origins.data);

@@ -5,7 +5,7 @@
 
 #include "data/sampler.h"
 #include "nn/checkpoint.h"
-#include "train/train_config.h"
+#include "train/plan.h"
 #include "train/train_step.h"
 
 // What a run is made of before its first step. Configs are resolved.
@@ -27,18 +27,19 @@ std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config);
 /// A run at step 0, its weights random or those of init.from; `origin` says which.
 Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
             torch::Device device, nlohmann::ordered_json* origin);
-/// A run as it was when `checkpoint` was written.
-Run resumed_run(const Checkpoint& checkpoint, const TrainConfig& config,
-                const ModelFactory& factory, torch::Device device);
+/// A run as it was when `checkpoint` was written, about to take the next step under `stage`, the
+/// stage of that step.
+Run resumed_run(const Checkpoint& checkpoint, const Stage& stage, const ModelFactory& factory,
+                torch::Device device);
 
 /// What resumed_run and check_same_run read; state.json of a checkpoint.
-nlohmann::ordered_json state_of(const Run& run, const TrainConfig& config, const Origins& origins);
-/// The resolved config of a checkpoint.
+nlohmann::ordered_json state_of(const Run& run, const Stage& stage, const Origins& origins);
+/// The resolved config of a checkpoint: that of the stage which wrote it.
 TrainConfig config_of(const Checkpoint& checkpoint, const ModelFactory& factory);
-/// Throws UserError (exit code 2) where the run that wrote `checkpoint` is not the one that
-/// `config` and `origins` describe.
+/// Throws UserError (exit code 2) where the run that wrote `checkpoint` under `old_config` is not
+/// the one that `stage`, the stage of the checkpoint's last step, and `origins` describe.
 void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
-                    TrainConfig& old_config, TrainConfig& config, const Origins& origins);
+                    TrainConfig& old_config, Stage stage, const Origins& origins);
 
 torch::Dtype dtype_of(const TrainingConfig& training);
 /// FLOPs of training per token, by part.

@@ -1,6 +1,7 @@
 #include "train/train_config.h"
 
 #include <algorithm>
+#include <numeric>
 #include <thread>
 
 #include "core/yaml_scalar.h"
@@ -47,7 +48,24 @@ struct ScheduleRules {
     const LrScheduleConfig& schedule = config.lr_schedule;
     check.require(schedule.min_lr <= config.optimizer.lr, "min_lr", number_text(schedule.min_lr),
                   "at most optimizer.lr (" + number_text(config.optimizer.lr) + ")");
-    if (!schedule.steps) check_fits(check, schedule, config.training.steps, "training.steps");
+    const bool staged = config.stages.kind == ConfigNode::Kind::kList;  // then Plan knows its end
+    if (!schedule.steps && !staged)
+      check_fits(check, schedule, config.training.steps, "training.steps");
+  }
+};
+
+/// training.steps beside stages.
+struct StepRules {
+  const TrainConfig& config;
+  template <typename Visitor>
+  void fields(Visitor&) {}
+  void check(Checker& check) const {
+    if (config.stages.kind == ConfigNode::Kind::kNull) return;
+    const auto steps = stage_steps(config.stages);
+    const int64_t sum = std::accumulate(steps.begin(), steps.end(), int64_t{0});
+    check.require(!check.written("steps") || config.training.steps == sum, "steps",
+                  std::to_string(config.training.steps),
+                  "the sum of the stages' steps (" + std::to_string(sum) + "), or nothing");
   }
 };
 
@@ -55,6 +73,11 @@ struct ScheduleRules {
 
 void TrainingConfig::check(Checker& check) const {
   const std::string length = "context_length (" + std::to_string(context_length) + ")";
+  if (batch_ramp) {
+    check.require(batch_ramp->from <= tokens_per_step, "batch_ramp",
+                  "{from: " + std::to_string(batch_ramp->from) + ", ...}",
+                  "from at most tokens_per_step (" + std::to_string(tokens_per_step) + ")");
+  }
   if (!micro_batch_size) {
     check.require(tokens_per_step % context_length == 0, "tokens_per_step",
                   std::to_string(tokens_per_step), "a multiple of " + length);
@@ -84,8 +107,35 @@ void LrScheduleConfig::check(Checker& check) const {
 
 void TrainConfig::check(Checker& check) const {
   check.require(model.config != nullptr, "model", "absent", "a map that begins with `family`");
-  ScheduleRules rules{*this};
-  check.section("lr_schedule", rules);
+  ScheduleRules schedule{*this};
+  check.section("lr_schedule", schedule);
+  StepRules steps{*this};
+  check.section("training", steps);
+}
+
+std::vector<int64_t> stage_steps(const ConfigNode& stages) {
+  using Kind = ConfigNode::Kind;
+  if (stages.kind == Kind::kNull) return {};
+  if (stages.kind != Kind::kList || stages.items.empty())
+    throw bad_value(stages.origin, "stages", inline_yaml(stages),
+                    "a list of maps, each with steps and what changes");
+  std::vector<int64_t> steps;
+  for (size_t i = 0; i < stages.items.size(); ++i) {
+    const std::string key = "stages[" + std::to_string(i) + "]";
+    const ConfigNode& stage = stages.items[i];
+    if (stage.kind != Kind::kMap || !stage.find("steps"))
+      throw bad_value(stage.origin, key, inline_yaml(stage), "a map with steps");
+    struct Steps {
+      int64_t steps = 0;
+      void fields(ConfigReader& visit) { visit.value("steps", steps, at_least(1)); }
+    } read;
+    ConfigNode only = ConfigNode::make_map();
+    only.origin = stage.origin;
+    only.entries.emplace_back("steps", *stage.find("steps"));
+    ConfigReader::read_into(only, key, read);
+    steps.push_back(read.steps);
+  }
+  return steps;
 }
 
 TrainConfig make_train_config(const ModelFactory& factory) {
@@ -94,7 +144,8 @@ TrainConfig make_train_config(const ModelFactory& factory) {
   return config;
 }
 
-void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer) {
+void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
+             std::optional<int64_t> schedule_steps) {
   factory.set_vocab_size(config.model, tokenizer.vocab_size());
 
   TrainingConfig& training = config.training;
@@ -105,7 +156,8 @@ void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& 
   if (!training.threads) training.threads = std::max(1u, std::thread::hardware_concurrency());
 
   LrScheduleConfig& schedule = config.lr_schedule;
-  if (has_end(schedule) && !schedule.steps) schedule.steps = training.steps;
+  if (has_end(schedule) && !schedule.steps)
+    schedule.steps = schedule_steps.value_or(training.steps);
   if (has_decay(schedule) && !schedule.decay_steps) {
     schedule.decay_steps = default_decay_steps(schedule.warmup_steps, *schedule.steps);
   }
@@ -121,6 +173,11 @@ std::vector<std::string> settings_without_effect(const TrainConfig& config) {
   if (!has_end(schedule) && schedule.steps) add("lr_schedule.steps", schedule_is);
   if (!has_end(schedule) && schedule.min_lr != 0) add("lr_schedule.min_lr", schedule_is);
   if (!has_decay(schedule) && schedule.decay_steps) add("lr_schedule.decay_steps", schedule_is);
+  const BadStepConfig& bad = config.bad_steps;
+  if (bad.spike == "ignore" && bad.spike_window != BadStepConfig{}.spike_window)
+    add("bad_steps.spike_window", "bad_steps.spike is ignore");
+  if (bad.spike == "ignore" && bad.spike_threshold != BadStepConfig{}.spike_threshold)
+    add("bad_steps.spike_threshold", "bad_steps.spike is ignore");
   if (config.data.validation.empty() && config.validation.every != ValidationConfig{}.every) {
     add("validation.every", "data.validation is empty");
   }

@@ -27,19 +27,24 @@ struct InitConfig {
 struct TrainSourceConfig {
   std::string path;     // token file, without .bin and .idx
   double weight = 1.0;  // share of the samples, relative to the other sources
+  bool target_weights =
+      false;  // the loss weighs each token as PATH.weights says: float32, one a token
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("path", path);
     visit.value("weight", weight, above(0));
+    visit.value("target_weights", target_weights);
   }
   void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
 };
 
 struct ValidationSourceConfig {
-  std::string path;  // token file, without .bin and .idx
+  std::string path;             // token file, without .bin and .idx
+  bool target_weights = false;  // as in data.train
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("path", path);
+    visit.value("target_weights", target_weights);
   }
   void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
 };
@@ -63,27 +68,43 @@ struct DataConfig {
   }
 };
 
+/// Smaller steps at first.
+struct BatchRampConfig {
+  int64_t from = 0;   // tokens of the first step
+  int64_t steps = 0;  // over which it grows linearly to tokens_per_step, in whole micro-batches
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("from", from, at_least(1));
+    visit.value("steps", steps, at_least(1));
+  }
+};
+
 struct TrainingConfig {
-  int64_t context_length = 1024;            // tokens in one training sequence
-  int64_t tokens_per_step = 32768;          // tokens an optimizer step learns from, over all ranks
-  std::optional<int64_t> micro_batch_size;  // sequences of one forward pass; absent: as many as
-                                            // make up to 16,384 tokens
-  int64_t steps = 1000;                     // optimizer steps of the run
-  int64_t seed = 0;  // of the initial weights, the order of samples and all that is random
+  int64_t context_length = 1024;    // tokens in one training sequence
+  int64_t tokens_per_step = 32768;  // tokens an optimizer step learns from, over all ranks
+  std::optional<BatchRampConfig> batch_ramp;  // absent: tokens_per_step from the start
+  std::optional<int64_t> micro_batch_size;    // sequences of one forward pass; absent: as many as
+                                              // make up to 16,384 tokens
+  int64_t steps = 1000;  // optimizer steps of the run; with stages the sum of theirs
+  int64_t seed = 0;      // of the initial weights, the order of samples and all that is random
   std::string dtype = "float32";  // of the modules: bfloat16 | float32; masters are always float32
   std::optional<int64_t>
       threads;  // of one process; absent: all cores at the first start, then as recorded
+  std::string recompute = "none";  // layers: keeps each layer's input only and runs it again in the
+                                   // backward pass, for the same bits in less memory
   std::string deterministic =
       "run";  // run: bit-identical on the same hardware, build and thread count
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("context_length", context_length, at_least(1));
     visit.value("tokens_per_step", tokens_per_step, at_least(1));
+    visit.section("batch_ramp", batch_ramp);
     visit.optional("micro_batch_size", micro_batch_size, at_least(1));
     visit.value("steps", steps, at_least(1));
     visit.value("seed", seed, at_least(0));
     visit.one_of("dtype", dtype, {"bfloat16", "float32"});
     visit.optional("threads", threads, in_range(1, 1024));
+    visit.one_of("recompute", recompute, {"none", "layers"});
     visit.one_of("deterministic", deterministic, {"run"});
   }
   /// tokens_per_step is a multiple of context_length * micro_batch_size.
@@ -91,13 +112,30 @@ struct TrainingConfig {
   int64_t rows_per_step() const { return tokens_per_step / context_length; }
 };
 
+/// Parameters that the optimizer treats in another way.
+struct OptimizerGroupConfig {
+  std::vector<std::string> parameters;  // names; * stands for any characters: "*norm.weight"
+  std::optional<double> weight_decay;   // absent: as without the group
+  double lr_scale = 1;                  // times the learning rate
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("parameters", parameters);
+    visit.optional("weight_decay", weight_decay, at_least(0));
+    visit.value("lr_scale", lr_scale, at_least(0));
+  }
+  void check(Checker& check) const {
+    check.require(!parameters.empty(), "parameters", "[]", "at least one name or pattern");
+  }
+};
+
 struct OptimizerConfig {
   std::string name = "adamw";
   double lr = 3e-4;  // the peak, before lr_schedule
   std::vector<double> betas = {0.9, 0.95};
   double eps = 1e-8;
-  double weight_decay = 0.1;  // on matrices; norms and biases do not decay
-  double clip_norm = 1.0;     // largest global gradient norm; 0 = no clipping
+  double weight_decay = 0.1;                 // on matrices; norms and biases do not decay
+  double clip_norm = 1.0;                    // largest global gradient norm; 0 = no clipping
+  std::vector<OptimizerGroupConfig> groups;  // the first with a pattern that fits decides
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.one_of("name", name, {"adamw"});
@@ -106,6 +144,7 @@ struct OptimizerConfig {
     visit.value("eps", eps, above(0));
     visit.value("weight_decay", weight_decay, at_least(0));
     visit.value("clip_norm", clip_norm, at_least(0));
+    visit.list("groups", groups);
   }
   /// Two betas, each below 1.
   void check(Checker& check) const;
@@ -135,11 +174,35 @@ struct CheckpointConfig {
   int64_t every = 1000;               // steps
   int64_t keep = 3;                   // newest checkpoints that stay
   std::optional<int64_t> keep_every;  // multiples of this stay too
+  bool async = true;                  // written beside the training, out of a copy
+  std::string on_error = "stop";      // when one cannot be written: stop | warn (and train on)
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("every", every, at_least(1));
     visit.value("keep", keep, at_least(1));
     visit.optional("keep_every", keep_every, at_least(1));
+    visit.value("async", async);
+    visit.one_of("on_error", on_error, {"stop", "warn"});
+  }
+};
+
+/// What becomes of a step whose loss or gradient is not finite, or whose loss jumps out of its
+/// recent past. Whatever the policy, such a step changes no weight.
+struct BadStepConfig {
+  std::string non_finite = "skip";  // skip | rollback | stop
+  std::string spike = "ignore";     // ignore | skip | rollback | stop
+  int64_t spike_window = 128;       // losses looked back on
+  double spike_threshold = 10;      // robust standard deviations above their median
+  int64_t max_skips = 3;            // in a row; then the run stops
+  int64_t max_rollbacks = 3;        // in a run; then it stops
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.one_of("non_finite", non_finite, {"skip", "rollback", "stop"});
+    visit.one_of("spike", spike, {"ignore", "skip", "rollback", "stop"});
+    visit.value("spike_window", spike_window, at_least(4));
+    visit.value("spike_threshold", spike_threshold, above(0));
+    visit.value("max_skips", max_skips, at_least(1));
+    visit.value("max_rollbacks", max_rollbacks, at_least(0));
   }
 };
 
@@ -164,8 +227,8 @@ struct ValidationConfig {
   }
 };
 
-/// The config of `tandem train`. Read it with read_config into what make_train_config gives, then
-/// resolve() it.
+/// The config of `tandem train`. Read it with read_config into what make_train_config gives; a Plan
+/// resolves it.
 struct TrainConfig {
   Choice model;                    // family and its config
   std::optional<InitConfig> init;  // absent: random
@@ -173,9 +236,13 @@ struct TrainConfig {
   TrainingConfig training;
   OptimizerConfig optimizer;
   LrScheduleConfig lr_schedule;
+  BadStepConfig bad_steps;
   CheckpointConfig checkpoint;
   MetricsConfig metrics;
   ValidationConfig validation;
+  /// A list of maps, each `steps` and what changes for that many steps, beside what the stages
+  /// before it changed; absent: null. Read by train/plan.
+  ConfigNode stages;
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.choice("model", model);
@@ -184,21 +251,29 @@ struct TrainConfig {
     visit.section("training", training);
     visit.section("optimizer", optimizer);
     visit.section("lr_schedule", lr_schedule);
+    visit.section("bad_steps", bad_steps);
     visit.section("checkpoint", checkpoint);
     visit.section("metrics", metrics);
     visit.section("validation", validation);
+    visit.raw("stages", stages);
   }
-  /// A model is given; warm-up and decay fit into training.steps where lr_schedule.steps is absent.
+  /// A model is given; warm-up and decay fit into training.steps where lr_schedule.steps is absent;
+  /// training.steps, where it is written, is the sum of the stages' steps.
   void check(Checker& check) const;
 };
 
 /// Defaults, with the table of families set.
 TrainConfig make_train_config(const ModelFactory& factory);
 
+/// The `steps` of each stage. Throws UserError where one is not a map with `steps`.
+std::vector<int64_t> stage_steps(const ConfigNode& stages);
+
 /// Fills in what may be absent: the model's vocab_size from the tokenizer, micro_batch_size,
-/// threads, lr_schedule.steps and decay_steps. Throws UserError where the vocabulary is smaller
-/// than the tokenizer's.
-void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer);
+/// threads, lr_schedule.steps and decay_steps. `schedule_steps`: where a schedule that does not say
+/// so ends; absent: training.steps. Throws UserError where the vocabulary is smaller than the
+/// tokenizer's. For a whole config, which may have stages, see Plan.
+void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
+             std::optional<int64_t> schedule_steps = {});
 
 /// One sentence for each setting that was given and has no effect.
 std::vector<std::string> settings_without_effect(const TrainConfig& config);

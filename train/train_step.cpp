@@ -1,10 +1,10 @@
 #include "train/train_step.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 #include "nn/batch.h"
-#include "train/schedule.h"
 
 namespace tandem {
 namespace {
@@ -53,6 +53,7 @@ Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainC
   context.random =
       RandomStream(static_cast<uint64_t>(config.training.seed), static_cast<uint64_t>(run.step));
   context.training = true;
+  context.runner = run.runner.get();
   run.optimizer->zero_gradients();
   // The denominator of the whole step comes first, however targets are spread over micro-batches.
   const MicroBatches micro =
@@ -68,23 +69,30 @@ Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainC
   return mean;
 }
 
-StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
+StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config, double lr) {
   check_ids(rows, run.model->vocab_size(), "the training data");
-  StepStats stats;
-  stats.lr = learning_rate(config.lr_schedule, config.optimizer.lr, run.step);
   const Tensor loss = accumulate_gradients(run, rows, config);
-  const StepOutcome outcome = run.optimizer->step(stats.lr, loss);
+  const std::optional<double> limit = run.spikes ? run.spikes->limit() : std::nullopt;
+  const StepOutcome outcome = run.optimizer->step(lr, loss, limit);
 
   // The one place of a step where the host waits for the device.
   const Tensor seen =
       torch::stack({loss, outcome.grad_norm, outcome.skipped.to(torch::kFloat64)}).cpu();
+  StepStats stats;
   stats.step = ++run.step;
   stats.loss = seen[0].item<double>();
   stats.grad_norm = seen[1].item<double>();
-  stats.skipped = seen[2].item<double>() != 0;
+  stats.lr = lr;
+  if (seen[2].item<double>() != 0) {
+    const bool finite = std::isfinite(stats.loss) && std::isfinite(stats.grad_norm);
+    stats.bad = finite ? BadStep::kSpike : BadStep::kNotFinite;
+  }
   stats.tokens = static_cast<int64_t>(rows.size()) * config.training.context_length;
-  run.skipped += stats.skipped;
-  run.skipped_in_a_row = stats.skipped ? run.skipped_in_a_row + 1 : 0;
+  run.next_sample += static_cast<int64_t>(rows.size());
+  const bool skipped = stats.bad != BadStep::kNone;
+  run.skipped += skipped;
+  run.skipped_in_a_row = skipped ? run.skipped_in_a_row + 1 : 0;
+  if (run.spikes && !skipped) run.spikes->accept(stats.loss);
   return stats;
 }
 

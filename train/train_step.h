@@ -1,12 +1,15 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/packing.h"
 #include "nn/language_model.h"
+#include "nn/layer_runner.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/spike.h"
 #include "train/train_config.h"
 
 namespace tandem {
@@ -16,10 +19,14 @@ namespace tandem {
 struct Run {
   std::shared_ptr<LanguageModel> model;
   std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<LayerRunner> runner;  // how layers run; none: plainly
   torch::Device device = torch::kCPU;
   int64_t step = 0;              // done
-  int64_t skipped = 0;           // of them, because something was not finite
+  int64_t next_sample = 0;       // first of the next step
+  int64_t skipped = 0;           // steps that changed no weight
   int64_t skipped_in_a_row = 0;  // up to now
+  int64_t rollbacks = 0;
+  std::optional<SpikeDetector> spikes;  // none: losses may jump
 };
 
 /// Throws UserError (exit code 66) where `rows` hold an id that the model has not: `what`, such as
@@ -34,8 +41,9 @@ void apply_packing(std::vector<Row>& rows, const Packing& packing);
 /// one element on the device.
 Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config);
 
-/// Optimizer step number run.step on `rows`; counts it. Seconds of the result are the caller's to
-/// add.
-StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config);
+/// Optimizer step number run.step on `rows` with learning rate `lr`; counts it and its samples. A
+/// step that is not finite, or a spike under run.spikes, changes no weight. Seconds of the result
+/// are the caller's to add.
+StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config, double lr);
 
 }  // namespace tandem

@@ -1,19 +1,21 @@
 #include "train/trainer.h"
 
 #include <fmt/format.h>
-#include <torch/version.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
-#include <ctime>
+#include <functional>
+#include <utility>
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/version.h"
 #include "data/loader.h"
+#include "train/async_save.h"
 #include "train/metrics.h"
+#include "train/plan.h"
 #include "train/run_dir.h"
 #include "train/setup.h"
+#include "train/start_record.h"
 #include "train/stop_signal.h"
 #include "train/validation.h"
 
@@ -23,31 +25,11 @@ namespace {
 using nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kMostSkippedInARow = 3;
-
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Says what is another than at the run's last start and can change the numbers of a step.
-void warn_of_changes(const ordered_json& before, const ordered_json& now) {
-  for (const char* key : {"device_name", "tandem", "libtorch", "compiler"}) {
-    if (!before.is_object() || !before.contains(key) || before.at(key) == now.at(key)) continue;
-    log_warning(fmt::format("{} was {}, is {}; further steps may differ in their last bits", key,
-                            before.at(key).dump(), now.at(key).dump()));
-  }
-}
-
 bool due(int64_t step, int64_t every) { return step % every == 0; }
-
-std::string utc_now() {
-  char text[32];
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 /// Also writes the log to a run's file for as long as it lives.
 class LogFile {
@@ -56,38 +38,42 @@ class LogFile {
   ~LogFile() { set_log_file(""); }
 };
 
+/// Why steps are no longer taken under the present stage.
+enum class Leave { kStageDone, kStopped, kRollback, kPolicy };
+
 /// One process's part of a run.
 class Trainer {
  public:
   Trainer(TrainConfig config, const ModelFactory& factory, const TrainOptions& options)
-      : config_(std::move(config)),
+      : given_(std::move(config)),
         factory_(factory),
         options_(options),
         dir_(options.run_folder),
         log_(dir_.file("log.txt")) {}
 
-  TrainOutcome train() {
-    if (!prepare()) return outcome_;
-    record_start();
-    log_summary();
-    loop();
-    return outcome_;
-  }
+  TrainOutcome train();
 
  private:
   bool prepare();
+  void enter(const std::optional<Checkpoint>& checkpoint);
   void record_start();
-  void log_summary() const;
   Metrics make_metrics() const;
-  void loop();
+  Leave run_stage();
+  Leave judge(const StepStats& stats) const;
+  void roll_back();
   bool validate(Metrics& metrics);
-  void save();
-  void finish();
+  double save();
+  void with_saver(const std::function<void(Saver&)>& ask);
+  void settle(bool wait);
+  void finish(Leave leave);
 
+  int64_t steps() const { return plan_->steps(); }
+  const TrainConfig& config() const { return stage_->config; }
   bool stopping() const { return signal_.received() != 0; }
   bool validation_due(int64_t step) const {
-    return !config_.data.validation.empty() &&
-           (due(step, config_.validation.every) || step == config_.training.steps);
+    const TrainConfig& config = plan_->at(step - 1).config;
+    return !config.data.validation.empty() &&
+           (due(step, config.validation.every) || step == steps());
   }
   /// A process that was stopped between a step and its validation leaves that to the next one.
   bool validation_missing(int64_t step) const {
@@ -95,21 +81,47 @@ class Trainer {
   }
   bool stop_at_reached() const { return options_.stop_at && run_.step >= *options_.stop_at; }
 
-  TrainConfig config_;
+  TrainConfig given_;
   const ModelFactory& factory_;
   const TrainOptions& options_;
   StopSignal signal_;
   RunDir dir_;
   LogFile log_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<Plan> plan_;
+  const Stage* stage_ = nullptr;  // of the next step
   std::shared_ptr<const Sampler> sampler_;
   Origins origins_;
   std::optional<Validation> validation_;
   Run run_;
+  CheckpointContents snapshot_;  // its tensors are used again
+  std::optional<Saver> saver_;
+  double save_seconds_ = 0;       // training stood still for a checkpoint since the last step
+  bool save_failed_ = false;      // the newest one was not written, and on_error is warn
   ordered_json weights_from_;     // "random", or where they were read
   bool validation_left_ = false;  // a signal came before that of run_.step was done
   TrainOutcome outcome_;
 };
+
+TrainOutcome Trainer::train() {
+  if (!prepare()) return outcome_;
+  record_start();
+  saver_.emplace(dir_, plan_->config().checkpoint.async);
+  Leave leave = run_stage();
+  while (leave == Leave::kRollback || (leave == Leave::kStageDone && run_.step < steps())) {
+    if (leave == Leave::kRollback) {
+      roll_back();
+    } else {
+      settle(/*wait=*/true);
+      if (save_failed_) break;
+      enter(Checkpoint(outcome_.checkpoint));  // as a process would that begins here
+    }
+    leave = run_stage();
+  }
+  settle(/*wait=*/true);
+  finish(leave);
+  return outcome_;
+}
 
 /// Comes to the run's state before its next step; false when there is none.
 bool Trainer::prepare() {
@@ -117,120 +129,140 @@ bool Trainer::prepare() {
   std::optional<TrainConfig> old_config;
   if (checkpoint) {
     old_config = config_of(*checkpoint, factory_);
-    if (!config_.training.threads) config_.training.threads = old_config->training.threads;
+    if (!given_.training.threads) given_.training.threads = old_config->training.threads;
   }
-  tokenizer_ = load_tokenizer(config_.data.tokenizer);
-  resolve(config_, factory_, *tokenizer_);
-  make_deterministic(*config_.training.threads);
-  sampler_ = make_sampler(config_);
-  origins_ = origins_of(*tokenizer_, *sampler_);
+  tokenizer_ = load_tokenizer(given_.data.tokenizer);
+  plan_.emplace(given_, factory_, *tokenizer_);
+  make_deterministic(*plan_->config().training.threads);
 
   if (checkpoint) {
-    check_same_run(dir_.path(), *checkpoint, *old_config, config_, origins_);
-    outcome_.step = checkpoint->step();
+    const int64_t step = checkpoint->step();
+    const Stage& wrote = plan_->at(std::max<int64_t>(step - 1, 0));
+    check_same_run(dir_.path(), *checkpoint, *old_config, wrote,
+                   origins_of(*tokenizer_, *make_sampler(wrote.config)));
+    outcome_.step = step;
     outcome_.checkpoint = checkpoint->folder();
-    if (checkpoint->step() >= config_.training.steps && !validation_missing(checkpoint->step())) {
-      log_line(fmt::format("{}: finished, at step {} of {}", dir_.path(), checkpoint->step(),
-                           config_.training.steps));
+    if (step >= steps() && !validation_missing(step)) {
+      log_line(fmt::format("{}: finished, at step {} of {}", dir_.path(), step, steps()));
       return false;
     }
-    run_ = resumed_run(*checkpoint, config_, factory_, options_.device);
-    weights_from_ = {{"checkpoint", checkpoint->folder()}, {"step", checkpoint->step()}};
-  } else {
-    run_ = new_run(config_, factory_, *tokenizer_, options_.device, &weights_from_);
   }
-  validation_.emplace(config_, run_.model->packing());
-  validation_->check_ids(run_.model->vocab_size());
+  enter(checkpoint);
   dir_.cut_metrics(run_.step);
   return true;
 }
 
+/// The run as `checkpoint` holds it, or a new one, and what its next steps need.
+void Trainer::enter(const std::optional<Checkpoint>& checkpoint) {
+  run_ = {};  // its memory first
+  snapshot_ = {};
+  const int64_t step = checkpoint ? checkpoint->step() : 0;
+  // A validation that a stop prevented at the end of a stage is still that stage's.
+  stage_ = &plan_->at(validation_missing(step) ? step - 1 : step);
+  sampler_ = make_sampler(config());
+  origins_ = origins_of(*tokenizer_, *sampler_);
+  if (checkpoint) {
+    run_ = resumed_run(*checkpoint, *stage_, factory_, options_.device);
+    weights_from_ = {{"checkpoint", checkpoint->folder()}, {"step", checkpoint->step()}};
+  } else {
+    run_ = new_run(config(), factory_, *tokenizer_, options_.device, &weights_from_);
+  }
+  validation_.emplace(config(), run_.model->packing());
+  validation_->check_ids(run_.model->vocab_size());
+}
+
 void Trainer::record_start() {
-  char host[256] = "localhost";
-  gethostname(host, sizeof host - 1);
   const ordered_json facts = {{"parameters", count_parameters(*run_.model)},
                               {"tokenizer_hash", origins_.tokenizer},
                               {"data_hash", origins_.data}};
-  const ordered_json start = {{"time", utc_now()},
-                              {"step", run_.step},
-                              {"weights", weights_from_},
-                              {"host", host},
-                              {"process", getpid()},
-                              {"command", options_.command},
-                              {"device", options_.device.str()},
-                              {"device_name", device_name(options_.device)},
-                              {"threads", config_.training.threads.value()},
-                              {"tandem", kTandemVersion},
-                              {"libtorch", TORCH_VERSION},
-                              {"compiler", __VERSION__}};
+  const ordered_json start = start_record(run_, config(), weights_from_, options_.command);
   if (run_.step > 0) warn_of_changes(dir_.last_start(), start);
-  dir_.record_start(to_yaml(write_config(config_)), facts, start);
-}
-
-void Trainer::log_summary() const {
-  const TrainingConfig& training = config_.training;
-  const Flops flops = flops_per_token(*run_.model, training.context_length);
-  std::string parts;
-  for (const auto& [name, part] : flops.parts)
-    parts += fmt::format("{}{} {:.3g}", parts.empty() ? "" : ", ", name, part);
-  const int64_t tokens = training.tokens_per_step * training.steps,
-                epoch = sampler_->tokens_per_epoch();
-  log_line(fmt::format("model: {}, {} parameters, {}", config_.model.name,
-                       with_commas(count_parameters(*run_.model)), training.dtype));
-  log_line(fmt::format("FLOPs per token of training: {:.3g} ({})", flops.total(), parts));
-  log_line(fmt::format("data: {} tokens, {:.2f} epochs of {}", with_commas(tokens),
-                       static_cast<double>(tokens) / static_cast<double>(epoch),
-                       with_commas(epoch)));
-  log_line(fmt::format("steps: {} of {} tokens = {} x micro-batch of {} x {}",
-                       with_commas(training.steps), with_commas(training.tokens_per_step),
-                       training.rows_per_step() / *training.micro_batch_size,
-                       *training.micro_batch_size, training.context_length));
-  log_line(fmt::format("device: {} ({}), {} threads", options_.device.str(),
-                       device_name(options_.device), *training.threads));
-  log_line(fmt::format("run folder: {}{}", dir_.path(),
-                       run_.step > 0 ? fmt::format(", going on after step {}", run_.step) : ""));
-  for (const auto& sentence : settings_without_effect(config_)) log_warning(sentence);
+  TrainConfig shown = plan_->config();
+  dir_.record_start(to_yaml(write_config(shown)), facts, start);
+  log_summary(*plan_, *stage_, run_, *sampler_, dir_.path());
 }
 
 Metrics Trainer::make_metrics() const {
-  return Metrics(
-      dir_.path(), config_.metrics,
-      {.first_step = run_.step,
-       .steps = config_.training.steps,
-       .tokens_before = run_.step * config_.training.tokens_per_step,
-       .flops_per_token = flops_per_token(*run_.model, config_.training.context_length).total(),
-       .device = options_.device,
-       .peak_flops = peak_flops(device_name(options_.device), dtype_of(config_.training))});
+  const TrainingConfig& training = config().training;
+  return Metrics(dir_.path(), config().metrics,
+                 {.first_step = run_.step,
+                  .steps = steps(),
+                  .tokens_before = plan_->tokens_before(run_.step),
+                  .flops_per_token = flops_per_token(*run_.model, training.context_length).total(),
+                  .device = options_.device,
+                  .peak_flops = peak_flops(device_name(options_.device), dtype_of(training))});
 }
 
-void Trainer::loop() {
+/// Steps until the stage is done or something else ends it. The state is saved then, but for
+/// kRollback and kPolicy.
+Leave Trainer::run_stage() {
+  if (plan_->stages().size() > 1 && run_.step == stage_->begin)
+    log_line(
+        fmt::format("stage {}: steps {} to {}", stage_->index, stage_->begin + 1, stage_->end));
   Metrics metrics = make_metrics();
   if (validation_missing(run_.step)) validation_left_ = !validate(metrics);
 
-  const int64_t rows_per_step = config_.training.rows_per_step();
-  Loader loader(sampler_, run_.step * rows_per_step, rows_per_step);
-  bool leave = validation_left_ || stop_at_reached();
-  while (run_.step < config_.training.steps && !leave) {
+  const int64_t first_step = run_.step;
+  Loader loader(sampler_, run_.next_sample,
+                [plan = &*plan_, first_step](int64_t k) { return plan->rows(first_step + k); });
+  Leave leave = validation_left_ || stop_at_reached() ? Leave::kStopped : Leave::kStageDone;
+  while (run_.step < stage_->end && leave == Leave::kStageDone) {
     const auto begin = Clock::now();
     std::vector<Row> rows = loader.next();
     const double data_seconds = seconds_since(begin);
     apply_packing(rows, run_.model->packing());
-    StepStats stats = train_step(run_, rows, config_);
+    StepStats stats = train_step(run_, rows, config(), plan_->lr(run_.step));
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);
+    stats.save_seconds = std::exchange(save_seconds_, 0);
     metrics.step(stats);
     outcome_.step = run_.step;
     outcome_.loss = stats.loss;
-    if (run_.skipped_in_a_row == kMostSkippedInARow) break;
+    settle(/*wait=*/false);
+    leave = judge(stats);
+    if (leave != Leave::kStageDone) break;
     validation_left_ = validation_due(run_.step) && !validate(metrics);
-    leave = stopping() || stop_at_reached();
-    if (leave || due(run_.step, config_.checkpoint.every) || run_.step == config_.training.steps) {
+    if (stopping() || stop_at_reached()) leave = Leave::kStopped;
+    if (leave == Leave::kStopped || plan_->checkpoint_due(run_.step)) {
       metrics.sync();  // a checkpoint never survives the metrics of its steps
-      save();
+      save_seconds_ = save();
     }
   }
   metrics.finish();
-  finish();
+  return leave;
+}
+
+/// What the policies for bad steps make of one; kStageDone: go on.
+Leave Trainer::judge(const StepStats& stats) const {
+  if (stats.bad == BadStep::kNone) return Leave::kStageDone;
+  const BadStepConfig& policies = config().bad_steps;
+  const std::string& policy = stats.bad == BadStep::kSpike ? policies.spike : policies.non_finite;
+  if (policy == "stop") return Leave::kPolicy;
+  if (policy == "skip")
+    return run_.skipped_in_a_row >= policies.max_skips ? Leave::kPolicy : Leave::kStageDone;
+  return run_.rollbacks >= policies.max_rollbacks ? Leave::kPolicy : Leave::kRollback;
+}
+
+/// Goes back to the newest scheduled checkpoint before the bad step and leaves out the samples from
+/// there to that step, which is included. Checkpoints that a signal left in between do not count:
+/// a run does the same however often it was stopped.
+void Trainer::roll_back() {
+  settle(/*wait=*/true);
+  const int64_t bad_step = run_.step, next_sample = run_.next_sample,
+                rollbacks = run_.rollbacks + 1;
+  const int64_t samples_begin = plan_->at(bad_step - 1).samples_begin;
+  const int64_t target = plan_->last_checkpoint(bad_step - 1);
+  dir_.remove_after(target);
+  const std::optional<Checkpoint> checkpoint = dir_.newest();
+  enter(checkpoint);
+  if (stage_->samples_begin == samples_begin) run_.next_sample = next_sample;
+  run_.rollbacks = rollbacks;
+  dir_.cut_metrics(run_.step);
+  outcome_.step = run_.step;
+  outcome_.checkpoint = checkpoint ? checkpoint->folder() : "";
+  log_warning(fmt::format(
+      "step {} was bad: back to step {}, going on with sample {} (rollback {} of {})", bad_step,
+      run_.step, run_.next_sample, rollbacks, config().bad_steps.max_rollbacks));
 }
 
 /// False when a signal came first.
@@ -243,38 +275,70 @@ bool Trainer::validate(Metrics& metrics) {
   return true;
 }
 
-void Trainer::save() {
-  CheckpointContents contents;
-  contents.step = run_.step;
-  contents.weights = run_.optimizer->weights();
-  contents.optimizer = run_.optimizer->pieces();
-  contents.config_yaml = to_yaml(write_config(config_));
-  contents.tokenizer_model = tokenizer_->model_bytes();
-  contents.state = state_of(run_, config_, origins_);
-  outcome_.checkpoint = dir_.save(contents, config_.checkpoint);
-  log_line("saved " + outcome_.checkpoint);
+/// Hands a copy of the state to the saver; returns the seconds that took.
+double Trainer::save() {
+  const auto begin = Clock::now();
+  settle(/*wait=*/true);
+  run_.optimizer->snapshot(snapshot_);
+  TrainConfig resolved = config();
+  snapshot_.step = run_.step;
+  snapshot_.config_yaml = to_yaml(write_config(resolved));
+  snapshot_.tokenizer_model = tokenizer_->model_bytes();
+  snapshot_.state = state_of(run_, *stage_, origins_);
+  with_saver([this](Saver& saver) {
+    saver.save(snapshot_, config().checkpoint, plan_->last_checkpoint(run_.step));
+  });
+  settle(/*wait=*/false);
+  return seconds_since(begin);
+}
+
+/// Asks something of the saver. That a checkpoint cannot be written is thrown, or with on_error: warn
+/// logged.
+void Trainer::with_saver(const std::function<void(Saver&)>& ask) {
+  try {
+    ask(*saver_);
+  } catch (const UserError& error) {
+    if (error.exit_code() != kExitCannotWrite || config().checkpoint.on_error != "warn") throw;
+    log_warning(std::string(error.what()) + "; training goes on without this checkpoint");
+    save_failed_ = true;
+  }
+}
+
+/// Notices what became of saves.
+void Trainer::settle(bool wait) {
+  if (!wait && saver_->busy()) return;
+  with_saver([](Saver& saver) { saver.wait(); });
+  if (const auto report = saver_->take_report()) {
+    save_failed_ = false;
+    outcome_.checkpoint = report->folder;
+    log_line(fmt::format("saved {} in {:.2f} s", report->folder, report->write_seconds));
+  }
 }
 
 /// Says how it ended.
-void Trainer::finish() {
-  const int64_t steps = config_.training.steps;
+void Trainer::finish(Leave leave) {
+  const std::string newest = outcome_.checkpoint.empty() ? "none" : outcome_.checkpoint;
   if (run_.skipped > 0)
-    log_line(fmt::format("{} of {} steps were skipped, as their loss or gradient was not finite",
+    log_line(fmt::format("{} of {} steps changed no weight, as they were not finite or a spike",
                          run_.skipped, run_.step));
-  if (run_.skipped_in_a_row == kMostSkippedInARow) {
+  if (leave == Leave::kPolicy) {
     log_warning(fmt::format(
-        "stopped after step {}: loss or gradient was not finite in {} steps in a row; the last "
+        "stopped after step {} by bad_steps: {} in a row changed no weight, {} rollbacks; the last "
         "checkpoint is {}",
-        run_.step, kMostSkippedInARow, outcome_.checkpoint.empty() ? "none" : outcome_.checkpoint));
+        run_.step, run_.skipped_in_a_row, run_.rollbacks, newest));
     outcome_.exit_code = kExitStopped;
-  } else if (validation_left_ || (stopping() && run_.step < steps)) {
+  } else if (save_failed_) {
+    log_warning(fmt::format("the state after step {} could not be saved; the last checkpoint is {}",
+                            run_.step, newest));
+    outcome_.exit_code = kExitCannotWrite;
+  } else if (validation_left_ || (stopping() && run_.step < steps())) {
     log_line(fmt::format("stopped after step {} of {}{}; the same command goes on from there",
-                         run_.step, steps, validation_left_ ? ", before its validation" : ""));
+                         run_.step, steps(), validation_left_ ? ", before its validation" : ""));
     outcome_.exit_code = 128 + signal_.received();
-  } else if (run_.step < steps) {
+  } else if (run_.step < steps()) {
     log_line(fmt::format(
         "stopped after step {} of {}, as --stop-at {} says; the same command without it goes on",
-        run_.step, steps, *options_.stop_at));
+        run_.step, steps(), *options_.stop_at));
   } else {
     log_line(fmt::format("finished after step {}", run_.step));
   }

@@ -13,7 +13,8 @@ Validation::Validation(const TrainConfig& config, const Packing& packing)
   const auto& sources = config.data.validation;
   const int64_t length = config.training.context_length;
   for (const auto& source : sources) {
-    views_.emplace_back(std::make_shared<const TokenFile>(source.path), length, "none",
+    const auto weights = source.target_weights ? TargetWeights::kRead : TargetWeights::kNone;
+    views_.emplace_back(std::make_shared<const TokenFile>(source.path, weights), length, "none",
                         RandomStream());
     const int64_t share = config.validation.tokens / static_cast<int64_t>(sources.size()) / length;
     windows_.push_back(std::clamp<int64_t>(share, 1, views_.back().windows()));

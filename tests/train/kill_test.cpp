@@ -1,19 +1,15 @@
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include <chrono>
 #include <thread>
 
 #include "core/random.h"
 #include "nn/checkpoint.h"
+#include "tests/paths.h"
+#include "tests/process.h"
 #include "tests/train/helpers.h"
 
 // The program itself, killed and stopped from outside.
-
-extern char** environ;
 
 namespace tandem {
 namespace {
@@ -21,45 +17,21 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kLongest = std::chrono::seconds(120);
 
-/// `tandem train` in a process of its own.
-class Process {
- public:
-  Process(const std::string& config, const std::string& run_folder,
-          const std::vector<std::string>& more = {}) {
-    std::vector<std::string> words = {TANDEM_BINARY, "train",    config, "--out",
-                                      run_folder,    "--device", "cpu"};
-    words.insert(words.end(), more.begin(), more.end());
-    std::vector<char*> argv;
-    for (auto& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 2, (run_folder + ".stderr").c_str(),
-                                     O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (posix_spawn(&pid_, TANDEM_BINARY, &actions, nullptr, argv.data(), environ) != 0) pid_ = -1;
-    posix_spawn_file_actions_destroy(&actions);
-  }
-  ~Process() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  void send(int signal) const { ::kill(pid_, signal); }
-  /// Exit code, 128 + the signal that ended it, or -1 when it takes too long.
-  int wait() {
-    for (const auto begin = Clock::now(); pid_ > 0 && Clock::now() - begin < kLongest;) {
-      int status = 0;
-      if (::waitpid(pid_, &status, WNOHANG) == pid_) {
-        pid_ = -1;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    return -1;
-  }
+/// `tandem train` and its arguments.
+std::vector<std::string> train_words(const std::string& config, const std::string& run_folder,
+                                     const std::vector<std::string>& more) {
+  std::vector<std::string> words = {kTandemProgram, "train",    config, "--out",
+                                    run_folder,    "--device", "cpu"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
 
- private:
-  pid_t pid_ = -1;
+/// `tandem train` in a process of its own.
+class TrainProcess : public Process {
+ public:
+  TrainProcess(const std::string& config, const std::string& run_folder,
+               const std::vector<std::string>& more = {})
+      : Process(train_words(config, run_folder, more), run_folder + ".stderr") {}
 };
 
 class KillSlowTest : public testing::Test {
@@ -72,7 +44,8 @@ class KillSlowTest : public testing::Test {
     }
     write_file(config_, to_yaml(root));
     const auto begin = Clock::now();
-    EXPECT_EQ(Process(config_, folder_ / "whole").wait(), 0) << read_text(folder_ / "whole.stderr");
+    EXPECT_EQ(TrainProcess(config_, folder_ / "whole").wait(), 0)
+        << read_text(folder_ / "whole.stderr");
     whole_seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
   }
   void expect_same_as_whole(const std::string& run) {
@@ -101,55 +74,57 @@ TEST_F(KillSlowTest, KilledAtRandomMomentsEqualsNeverKilled) {
   const RandomStream random(23);
   int killed = 0;
   for (uint64_t i = 0; i < 3; ++i) {
-    Process process(config_, folder_ / "part");
+    TrainProcess process(config_, folder_ / "part");
     std::this_thread::sleep_for(
         std::chrono::duration<double>(random.uniform(i) * whole_seconds_ / 4));
     process.send(SIGKILL);
     killed += process.wait() == 128 + SIGKILL;
   }
   EXPECT_GE(killed, 1);  // the first comes within a quarter of the time that the run takes
-  EXPECT_EQ(Process(config_, folder_ / "part").wait(), 0) << read_text(folder_ / "part.stderr");
+  EXPECT_EQ(TrainProcess(config_, folder_ / "part").wait(), 0)
+      << read_text(folder_ / "part.stderr");
   expect_same_as_whole("part");
 }
 
 TEST_F(KillSlowTest, KilledRightAfterAStepIsWritten) {
   for (const int64_t lines : {3, 10, 40}) {  // the save of an even step is likely to be under way
-    Process process(config_, folder_ / "part");
+    TrainProcess process(config_, folder_ / "part");
     wait_for_lines("part", lines);
     process.send(SIGKILL);
     EXPECT_EQ(process.wait(), 128 + SIGKILL);
   }
-  EXPECT_EQ(Process(config_, folder_ / "part").wait(), 0) << read_text(folder_ / "part.stderr");
+  EXPECT_EQ(TrainProcess(config_, folder_ / "part").wait(), 0)
+      << read_text(folder_ / "part.stderr");
   expect_same_as_whole("part");
 }
 
 TEST_F(KillSlowTest, SigtermSavesAndExits143) {
-  Process process(config_, folder_ / "part");
+  TrainProcess process(config_, folder_ / "part");
   wait_for_lines("part", 9);
   process.send(SIGTERM);
   EXPECT_EQ(process.wait(), 143);
   const auto metrics = metrics_of(folder_ / "part");
   EXPECT_EQ(checkpoint_steps(folder_ / "part").back(), metrics.back().at("step").get<int64_t>());
-  EXPECT_EQ(Process(config_, folder_ / "part").wait(), 0);
+  EXPECT_EQ(TrainProcess(config_, folder_ / "part").wait(), 0);
   expect_same_as_whole("part");
 }
 
 TEST_F(KillSlowTest, ASecondSignalExitsAtOnceAndHarmsNothing) {
-  Process process(config_, folder_ / "part");
+  TrainProcess process(config_, folder_ / "part");
   wait_for_lines("part", 9);
   process.send(SIGINT);
   process.send(SIGTERM);
   const int code = process.wait();
   EXPECT_TRUE(code == 143 || code == 130)
       << code;  // two pending signals are handled in either order
-  EXPECT_EQ(Process(config_, folder_ / "part").wait(), 0);
+  EXPECT_EQ(TrainProcess(config_, folder_ / "part").wait(), 0);
   expect_same_as_whole("part");
 }
 
 TEST_F(KillSlowTest, ARunFolderInUseIsRefused) {
-  Process process(config_, folder_ / "part");
+  TrainProcess process(config_, folder_ / "part");
   wait_for_lines("part", 1);
-  EXPECT_EQ(Process(config_, folder_ / "part").wait(), 2);
+  EXPECT_EQ(TrainProcess(config_, folder_ / "part").wait(), 2);
   EXPECT_NE(read_text(folder_ / "part.stderr").find("another run is using this folder (process "),
             std::string::npos);
   process.send(SIGTERM);
@@ -157,10 +132,10 @@ TEST_F(KillSlowTest, ARunFolderInUseIsRefused) {
 }
 
 TEST_F(KillSlowTest, AChangedConfigIsRefused) {
-  EXPECT_EQ(Process(config_, folder_ / "whole", {"training.seed=6"}).wait(), 2);
+  EXPECT_EQ(TrainProcess(config_, folder_ / "whole", {"training.seed=6"}).wait(), 2);
   EXPECT_NE(read_text(folder_ / "whole.stderr").find("training.seed was 5, is 6"),
             std::string::npos);
-  EXPECT_EQ(Process(config_, folder_ / "whole").wait(), 0);
+  EXPECT_EQ(TrainProcess(config_, folder_ / "whole").wait(), 0);
   EXPECT_NE(read_text(folder_ / "whole.stderr").find("finished, at step 120 of 120"),
             std::string::npos);
 }

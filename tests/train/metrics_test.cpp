@@ -32,12 +32,12 @@ TEST(MetricsTest, TheLogLineIsTheOneThatToolsParse) {
             "tflops: 1.97  mfu: 0.20%"
             "  lr: 1.500e-04  left: 3 min 20 s");
   line.mfu_percent.reset();
-  line.stats.skipped = true;
+  line.stats.bad = BadStep::kNotFinite;
   line.stats.loss = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(line.str(),
             "step: 10  loss: nan  grad_norm: 1.3470  memory: 1.02GiB(1.08%)  tps: 27,483  tflops: "
             "1.97  mfu: n/a"
-            "  lr: 1.500e-04  left: 3 min 20 s  skipped: not finite");
+            "  lr: 1.500e-04  left: 3 min 20 s  no update: not finite");
 }
 
 TEST(MetricsTest, LossByPositionIsTheMeanOverEachBucket) {
@@ -67,7 +67,7 @@ TEST(MetricsTest, EveryStepIsALineOfMetrics) {
       {.first_step = 4, .steps = 9, .tokens_before = 400, .flops_per_token = 10, .peak_flops = {}});
   metrics.step(stats_of(5, 3.5));
   StepStats bad = stats_of(6, std::numeric_limits<double>::quiet_NaN());
-  bad.skipped = true;
+  bad.bad = BadStep::kNotFinite;
   metrics.step(bad);
   ScoreResult result;
   result.nll_sum = 6;
@@ -79,7 +79,7 @@ TEST(MetricsTest, EveryStepIsALineOfMetrics) {
       read_text(folder / "metrics.jsonl"),
       R"({"step":5,"loss":3.5,"grad_norm":1.347,"lr":0.00015,"tokens":500,"seconds":0.5,"data_seconds":0.125})"
       "\n"
-      R"({"step":6,"loss":null,"grad_norm":1.347,"lr":0.00015,"tokens":600,"seconds":0.5,"data_seconds":0.125,"skipped":true})"
+      R"({"step":6,"loss":null,"grad_norm":1.347,"lr":0.00015,"tokens":600,"seconds":0.5,"data_seconds":0.125,"skipped":"not finite"})"
       "\n"
       R"({"step":6,"validation_loss":1.5,"validation_tokens":4,"seconds":0.5,"nll_by_position":[2.0,1.0]})"
       "\n");

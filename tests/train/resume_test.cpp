@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <map>
+#include <set>
 
 #include "core/version.h"
 #include "nn/checkpoint.h"
@@ -134,8 +136,8 @@ TEST_F(ResumeTest, AStateThatContradictsItsCheckpointIsRefused) {
   };
   const std::string path = checkpoint + "/state.json: ";
   EXPECT_EQ(message_with("step", 3), path + "step = 3, expected an integer in [2, 2]");
-  EXPECT_EQ(message_with("next_sample", 7),
-            path + "next_sample = 7, expected an integer in [12, 12]");
+  EXPECT_EQ(message_with("next_sample", -7),
+            path + "next_sample = -7, expected an integer in [0, 9223372036854775807]");
   EXPECT_EQ(message_with("data_hash", nullptr), path + "data_hash = null, expected a string");
 }
 
@@ -282,31 +284,49 @@ TEST_F(ResumeTest, RefusesOtherData) {
 }
 
 TEST(DriftTest, EveryKeyOfTheConfigHasAVerdict) {
-  const auto verdict = [](const std::string& key) {
-    ConfigNode before = ConfigNode::make_map(), now = ConfigNode::make_map();
-    apply_override(before, "data.train=[{path: a, weight: 1}]");
-    now = before;
-    apply_override(now, key + "=77");
-    const auto drifts = find_drift(before, now);
-    EXPECT_EQ(drifts.size(), 1u);
-    EXPECT_EQ(drifts.at(0).key, key);
-    EXPECT_EQ(drifts.at(0).new_value, "77");
-    return drifts.at(0).verdict;
-  };
+  const TempFolder folder;
+  TrainConfig config = tiny_config(
+      folder.path(),
+      {"training.batch_ramp={from: 26, steps: 3}", "init={from: x}", "checkpoint.keep_every=4",
+       "lr_schedule={name: warmup_stable_decay, steps: 9, decay_steps: 3}",
+       "optimizer.groups=[{parameters: [embedding.weight], weight_decay: 0}]"});
+  std::map<Verdict, std::set<std::string>> keys;
+  for (const Drift& drift : find_drift(ConfigNode::make_map(), write_config(config)))
+    keys[drift.verdict].insert(drift.key);
+  EXPECT_EQ(keys[Verdict::kWarn],
+            (std::set<std::string>{"training.micro_batch_size", "training.threads"}));
+  EXPECT_EQ(
+      keys[Verdict::kAllow],
+      (std::set<std::string>{
+          "bad_steps.max_rollbacks", "bad_steps.max_skips", "bad_steps.non_finite",
+          "bad_steps.spike", "bad_steps.spike_threshold", "bad_steps.spike_window",
+          "checkpoint.async", "checkpoint.every", "checkpoint.keep", "checkpoint.keep_every",
+          "checkpoint.on_error", "data.tokenizer", "data.train[0].path", "data.validation[0].path", "data.validation[0].target_weights",
+          "metrics.log_every", "metrics.tensorboard", "training.recompute", "training.steps",
+          "validation.every", "validation.tokens"}));
   for (const char* key :
-       {"model.d_model", "init.from", "data.train[0].weight", "data.shuffle", "data.mask_documents",
-        "training.context_length", "training.tokens_per_step", "training.seed", "training.dtype",
-        "training.deterministic", "optimizer.eps", "lr_schedule.steps", "something.new",
-        "checkpoints"}) {
-    EXPECT_EQ(verdict(key), Verdict::kRefuse) << key;
+       {"model.d_model", "init.from", "data.train[0].weight", "data.train[0].target_weights",
+        "data.shuffle", "data.mask_documents", "training.context_length",
+        "training.tokens_per_step", "training.batch_ramp.from", "training.seed", "training.dtype",
+        "training.deterministic", "optimizer.lr", "optimizer.groups[0].weight_decay",
+        "optimizer.groups[0].lr_scale", "lr_schedule.steps", "lr_schedule.decay_steps"}) {
+    EXPECT_EQ(keys[Verdict::kRefuse].count(key), 1u) << key;
   }
-  for (const char* key : {"training.threads", "training.micro_batch_size"})
-    EXPECT_EQ(verdict(key), Verdict::kWarn) << key;
-  for (const char* key :
-       {"training.steps", "data.tokenizer", "data.train[0].path", "data.validation",
-        "checkpoint.keep", "metrics.log_every", "validation.tokens"}) {
-    EXPECT_EQ(verdict(key), Verdict::kAllow) << key;
+}
+
+TEST(DriftTest, KeysThatNobodyThoughtOfAreRefused) {
+  ConfigNode before = ConfigNode::make_map();
+  apply_override(before, "training.seed=1");
+  ConfigNode now = before;
+  apply_override(now, "something.new=77");
+  apply_override(now, "checkpoints=7");
+  const auto drifts = find_drift(before, now);
+  ASSERT_EQ(drifts.size(), 2u);
+  for (const Drift& drift : drifts) {
+    EXPECT_EQ(drift.verdict, Verdict::kRefuse) << drift.key;
+    EXPECT_EQ(drift.old_value, "absent");
   }
+  EXPECT_EQ(drifts[0].new_value, "77");
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ TEST_F(TrainConfigTest, StepsAreWholeMicroBatches) {
 
 TEST_F(TrainConfigTest, UnknownKeysAreRefused) {
   EXPECT_EQ(error({"optimizer.clip=1"}),
-            "command line: unknown key optimizer.clip; known here: betas, clip_norm, eps, lr, "
-            "name, weight_decay");
+            "command line: unknown key optimizer.clip; known here: betas, clip_norm, eps, "
+            "groups, lr, name, weight_decay");
 }
 
 TEST_F(TrainConfigTest, BetasAreTwoNumbersBelowOne) {

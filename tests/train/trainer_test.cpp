@@ -108,11 +108,11 @@ TEST(TrainerTest, TheLossIsTheMeanOverTheStepsTargets) {
   for (size_t t = 1; t < 13; ++t) rows[0].targets[t] = kIgnored;  // 1 target here, 13 elsewhere
   const ScoreResult scored = score_rows(*run.model, rows, torch::kCPU, 6);
   EXPECT_EQ(scored.weight, 1 + 5 * 13);
-  const StepStats stats = train_step(run, rows, config);
+  const StepStats stats = train_step(run, rows, config, 0.005);
   EXPECT_NEAR(stats.loss, scored.nll_sum / scored.weight, 1e-6);
   EXPECT_EQ(stats.step, 1);
   EXPECT_EQ(stats.tokens, 78);
-  EXPECT_EQ(stats.lr, 0.005);  // the first of two warm-up steps
+  EXPECT_EQ(stats.lr, 0.005);
 }
 
 TEST(TrainerTest, RowsWithoutTargetsAreNoCatastrophe) {
@@ -125,10 +125,10 @@ TEST(TrainerTest, RowsWithoutTargetsAreNoCatastrophe) {
   std::vector<Row> rows;
   for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config)->row(i));
   apply_packing(rows, {.multiple = 1, .unscored_prefix = 13});
-  const StepStats stats = train_step(run, rows, config);
+  const StepStats stats = train_step(run, rows, config, 0.005);
   EXPECT_EQ(stats.loss, 0);
   EXPECT_EQ(stats.grad_norm, 0);
-  EXPECT_FALSE(stats.skipped);
+  EXPECT_EQ(stats.bad, BadStep::kNone);
 }
 
 TEST(TrainerTest, ThreeBadStepsInARowEndTheRun) {
@@ -142,16 +142,18 @@ TEST(TrainerTest, ThreeBadStepsInARowEndTheRun) {
   const auto metrics = metrics_of(folder / "run");
   ASSERT_EQ(metrics.size(), 4u);
   EXPECT_FALSE(metrics[0].contains("skipped"));
-  for (size_t i = 1; i < 4; ++i) EXPECT_EQ(metrics[i].at("skipped"), true);
+  for (size_t i = 1; i < 4; ++i) EXPECT_EQ(metrics[i].at("skipped"), "not finite");
   EXPECT_EQ(checkpoint_steps(folder / "run"), std::vector<int64_t>{2});  // none at step 4
   const Checkpoint checkpoint(outcome.checkpoint);
   EXPECT_EQ(checkpoint.state().at("skipped"), 1);
   for (const auto& name : checkpoint.weight_names())
     EXPECT_TRUE(checkpoint.weight(name).isfinite().all().item<bool>()) << name;
-  EXPECT_NE(
-      read_text(folder / "run/log.txt")
-          .find("not finite in 3 steps in a row; the last checkpoint is " + outcome.checkpoint),
-      std::string::npos);
+  EXPECT_NE(read_text(folder / "run/log.txt")
+                .find("stopped after step 4 by bad_steps: 3 in a row changed no weight, 0 "
+                      "rollbacks; the last "
+                      "checkpoint is " +
+                      outcome.checkpoint),
+            std::string::npos);
   // Nothing changes by trying again.
   EXPECT_EQ(train_tiny(folder, "run",
                        {"optimizer.lr=1e30", "lr_schedule={name: constant}", "checkpoint.every=2",
@@ -242,7 +244,8 @@ TEST(TrainerTest, ADryRunWritesNothing) {
   EXPECT_EQ(list_directory(folder.path()), before);
   EXPECT_NEAR(run.loss, std::log(258), 0.5);
   EXPECT_GT(run.flops_per_token.total(), 6.0 * 16 * 24);
-  EXPECT_NEAR(run.step_seconds, 3 * run.micro_batch_seconds, 1e-12);
+  EXPECT_NEAR(run.tokens_per_second, 26 / run.micro_batch_seconds, 1e-6);
+  EXPECT_NEAR(run.run_seconds, 9 * 3 * run.micro_batch_seconds, 1e-9);
   EXPECT_EQ(run.weights_bytes, 16.0 * static_cast<double>(run.parameters));
 }
 
