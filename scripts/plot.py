@@ -3,36 +3,35 @@
     .venv/bin/python scripts/plot.py --nll nll.jsonl --bench bench.jsonl --out FOLDER RUN ...
 
 Curves come from RUN/metrics.jsonl, loss by position and the unigram line from `tandem eval nll --out`, the last picture from
-`tandem bench inference --out`. A picture whose file is not given is left out.
+`tandem bench inference --out`; --ratios adds to it how the YOCOs compare with the Transformer, beside the paper's figures. A picture whose
+file is not given is left out.
 """
 
 import argparse
-import json
 import pathlib
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+
+from report import PAPER_RATIOS, against_transformer, name_of, read_benchmarks, read_lines  # noqa: E402
 
 # Okabe and Ito's colours: told apart with any kind of colour vision.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"]
+DASHES = ["-", "--", ":", "-."]
 INK = "#333333"
 
 
-def read_lines(path):
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def new_figure(n_axes=1, width=7.2):
+def new_figure(n_rows=1, n_columns=1, width=7.2, height=4.2):
     plt.rcParams.update({
         "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#999999",
         "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlelocation": "left",
         "axes.titlesize": 11, "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": 0.8, "legend.frameon": False,
     })
-    figure, axes = plt.subplots(1, n_axes, figsize=(width, 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(width, height), constrained_layout=True)
     return figure, axes
 
 
@@ -48,10 +47,6 @@ def smoothed(values, width):
         total += value - (values[i - width] if i >= width else 0.0)
         means.append(total / min(i + 1, width))
     return means
-
-
-def median_of(value):
-    return value["median"] if isinstance(value, dict) else value
 
 
 def bytes_text(n):
@@ -72,10 +67,6 @@ def readable_log_axis(axis, values, unit):
         axis.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_ylim(min(values) / 1.5, max(values) * 1.5)
-
-
-def name_of(run):
-    return pathlib.Path(run).name
 
 
 def plot_loss(runs, unigram, path):
@@ -119,28 +110,72 @@ def plot_by_position(records, path):
     save(figure, path)
 
 
-def plot_inference(records, path):
-    figure, axes = new_figure(n_axes=3, width=12)
-    panels = [("prefill_ms", "Prefill, early exit where there is one", "milliseconds"),
-              ("decode_ms_per_token", "Decoding after the prompt", "milliseconds per token"),
-              ("state_bytes", "State at the end of the prompt", "bytes")]
+def tokens_text(n):
+    return f"{n // 1024}K" if n % 1024 == 0 else f"{n:,}"
+
+
+def length_axis(axis, lengths, label):
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(lengths, ["1M" if length == 2**20 else tokens_text(length) for length in lengths])
+    axis.minorticks_off()
+    axis.set_xlabel(label)
+
+
+def plot_inference(records, with_ratios, path):
+    """One batch size: the first. A colour for each model, a dash for each further kind of cache."""
+    def median(record, key):
+        return record[key] if key == "state_bytes" else record[key]["median"]
     records = [record for record in records if record["batch"] == records[0]["batch"]]
-    models = list(dict.fromkeys(record["model"] for record in records))
-    for axis, (key, title, unit) in zip(axes, panels):
+    models, caches = (list(dict.fromkeys(record[key] for record in records)) for key in ("model", "cache_dtype"))
+    panels = [("state_bytes", "State at the end of the prompt", "bytes"),
+              ("prefill_ms", "Prefill, early exit where there is one", "milliseconds"),
+              ("decode_ms_per_token", "Decoding after the prompt", "milliseconds per token")]
+    figure, axes = new_figure(2, 2, 11, 8) if with_ratios else new_figure(1, 3, 12)
+    length_label = "prompt (tokens)" if records[0]["protocol"] == "prompt" else "prompt and generated tokens"
+    for axis, (key, title, unit) in zip(axes.flat, panels):
         for colour, model in zip(COLOURS, models):
-            rows = [record for record in records if record["model"] == model]
-            axis.plot([row["prompt_length"] for row in rows], [median_of(row[key]) for row in rows], color=colour, linewidth=1.8, marker="o",
-                      markersize=4, label=name_of(model))
-        axis.set_xscale("log", base=2)
-        readable_log_axis(axis, [median_of(record[key]) for record in records], unit)
-        lengths = sorted({record["prompt_length"] for record in records})
-        axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
-        axis.minorticks_off()
+            for dash, cache in zip(DASHES, caches):
+                rows = [record for record in records if (record["model"], record["cache_dtype"]) == (model, cache)]
+                axis.plot([row["length"] for row in rows], [median(row, key) for row in rows], color=colour, linestyle=dash, linewidth=1.8,
+                          marker="o", markersize=4, label=name_of(model) + (f", cache {cache}" if len(caches) > 1 else ""))
+        readable_log_axis(axis, [median(record, key) for record in records], unit)
+        length_axis(axis, sorted({record["length"] for record in records}), length_label)
         axis.set_title(title)
-        axis.set_xlabel("prompt (tokens)")
         axis.set_ylabel(unit if unit != "bytes" else "")
-    axes[0].legend()
+    lines, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, handlelength=3.5)
+    if with_ratios:
+        plot_ratios(axes.flat[3], [record for record in records if record["cache_dtype"] == caches[0]], caches[0])
     save(figure, path)
+
+
+def plot_ratios(axis, records, cache):
+    """A colour for each quantity, a dash for each model; the paper's figures as open diamonds."""
+    compared = [(record, ratio) for record, ratio in against_transformer(records) if record["family"] == "yoco"]
+    models = list(dict.fromkeys(record["model"] for record, _ in compared))
+    colours = dict(zip(["state", "prefill", "decode", "throughput"], COLOURS))
+    papers_name = {"state": "memory", "prefill": "prefill", "throughput": "throughput"}
+    drawn = [1]
+    for quantity, colour in colours.items():
+        for dash, model in zip(DASHES, models):
+            points = [(record["length"], ratio[quantity]) for record, ratio in compared if record["model"] == model]
+            axis.plot(*zip(*points), color=colour, linestyle=dash, linewidth=1.8, marker="o", markersize=4)
+            drawn += [ratio for _, ratio in points]
+        if quantity in papers_name:
+            name = papers_name[quantity]
+            points = [(length, of_length[name]) for length, of_length in PAPER_RATIOS.items() if name in of_length]
+            axis.plot(*zip(*points), color=colour, linestyle="none", marker="D", markersize=6, markerfacecolor="none", markeredgewidth=1.5)
+            drawn += [ratio for _, ratio in points]
+    axis.axhline(1, color="#999999", linewidth=1.2)
+    readable_log_axis(axis, drawn, "times")
+    length_axis(axis, sorted({record["length"] for record, _ in compared} | set(PAPER_RATIOS)), "prompt and generated tokens")
+    axis.set_title("Transformer / YOCO; of throughput YOCO / Transformer")
+    axis.set_ylabel(f"times (cache {cache})")
+    keys = [Line2D([], [], color=colour, linewidth=1.8, label=quantity) for quantity, colour in colours.items()]
+    keys += [Line2D([], [], color=INK, linestyle=dash, label=name_of(model)) for dash, model in zip(DASHES, models)]
+    keys += [Line2D([], [], color=INK, linestyle="none", marker="D", markersize=6, markerfacecolor="none",
+                    label="paper: 3B, H100,\ntotal memory")]
+    axis.legend(handles=keys, fontsize=9, handlelength=3)
 
 
 def main():
@@ -148,6 +183,7 @@ def main():
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--nll", help="records of tandem eval nll")
     parser.add_argument("--bench", help="records of tandem bench inference")
+    parser.add_argument("--ratios", action="store_true", help="to the picture of --bench, the Transformer's ratios to the YOCOs")
     parser.add_argument("--out", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +194,7 @@ def main():
     if records:
         plot_by_position(records, arguments.out / "loss_by_position.png")
     if arguments.bench:
-        plot_inference(read_lines(arguments.bench), arguments.out / "inference.png")
+        plot_inference(read_benchmarks([arguments.bench]), arguments.ratios, arguments.out / "inference.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Tables in Markdown out of what evaluations left behind.
+"""Tables in Markdown out of what evaluations, benchmarks and runs left behind.
 
-    .venv/bin/python scripts/report.py compare nll.jsonl    mean and spread over seeds of runs named MODEL-seedN
+    .venv/bin/python scripts/report.py compare nll.jsonl                mean and spread over seeds of runs named MODEL-seedN
+    .venv/bin/python scripts/report.py inference bench.jsonl ...        times and bytes by length, and ratios with the paper's
+    .venv/bin/python scripts/report.py memory bench.jsonl ...           what a prompt takes beyond the state
+    .venv/bin/python scripts/report.py checkpoint-cost --out F RUN ...  stalls and slow-down of runs named MODE-roundN
 """
 
 import argparse
@@ -9,6 +12,18 @@ import json
 import math
 import pathlib
 import statistics
+import sys
+
+# YOCO's inference profile: Transformer / YOCO in total memory and prefill time, YOCO / Transformer in throughput. Labels of its figures.
+PAPER_RATIOS = {
+    32_768: {"memory": 1.95, "prefill": 2.87, "throughput": 2.72},
+    65_536: {"memory": 2.32, "prefill": 5.05, "throughput": 2.57},
+    131_072: {"memory": 3.01, "prefill": 8.36, "throughput": 2.77},
+    262_144: {"memory": 4.16, "prefill": 15.55, "throughput": 4.37},
+    524_288: {"memory": 6.39, "prefill": 30.3, "throughput": 9.56},
+    1_048_576: {"memory": 9.38, "prefill": 71.82},
+}
+PAPER_NOTE = "paper: 3B, H100, total memory (weights and the rest too); 1,024 tokens generated, batch sizes not stated"
 
 
 def read_lines(path):
@@ -16,9 +31,26 @@ def read_lines(path):
         return [json.loads(line) for line in file]
 
 
+def read_benchmarks(paths):
+    return [record for path in paths for record in read_lines(path) if record["benchmark"] == "inference"]
+
+
+def name_of(path):
+    """Of a run folder, checkpoint or config."""
+    return pathlib.Path(path).name.removesuffix(".yaml")
+
+
 def spread(values):
     """Sample standard deviation; nan for one value."""
     return statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def print_table(header, rows):
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
 
 
 def compare(path):
@@ -30,22 +62,161 @@ def compare(path):
         by_model[model][int(seed)] = record["nll"]
         parameters[model] = record["parameters"]
     reference = by_model["transformer"]
-    print("| model | parameters | seeds | held-out nll, mean ± standard deviation | each | less the transformer's of the same seed |")
-    print("|---|---|---|---|---|---|")
+    rows = []
     for model, of_seed in by_model.items():
         values = list(of_seed.values())
         differences = [nll - reference[seed] for seed, nll in of_seed.items()]
         against = "" if model == "transformer" else f"{statistics.mean(differences):+.4f} ± {spread(differences):.4f}"
-        each = ", ".join(f"{value:.4f}" for value in values)
-        print(f"| {model} | {parameters[model]:,} | {len(values)} | {statistics.mean(values):.4f} ± {spread(values):.4f} | {each} | {against} |")
+        rows.append([model, f"{parameters[model]:,}", f"{len(values)}", f"{statistics.mean(values):.4f} ± {spread(values):.4f}",
+                     ", ".join(f"{value:.4f}" for value in values), against])
+    print_table(["model", "parameters", "seeds", "held-out nll, mean ± standard deviation", "each",
+                 "less the transformer's of the same seed"], rows)
+
+
+def ratios(record, reference):
+    """The reference's state and times over the model's, and the model's throughput over the reference's."""
+    def over(key):
+        return reference[key]["median"] / record[key]["median"]
+    return {"state": reference["state_bytes"] / record["state_bytes"], "prefill": over("prefill_ms"), "decode": over("decode_ms_per_token"),
+            "throughput": 1 / over("throughput_tokens_per_s")}
+
+
+def case_of(record):
+    return record["cache_dtype"], record["batch"], record["length"]
+
+
+def against_transformer(records):
+    """(record, its ratios to the Transformer of the same case) of each record that has one."""
+    transformer = {case_of(record): record for record in records if record["family"] == "transformer"}
+    return [(record, ratios(record, transformer[case_of(record)])) for record in records
+            if record["family"] != "transformer" and case_of(record) in transformer]
+
+
+def mib(n_bytes):
+    return f"{n_bytes / 2**20:,.1f}"
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def median_and_range(values):
+    return f"{number(values['median'])} ({number(values['min'])} – {number(values['max'])})"
+
+
+def paper_cells(length):
+    paper = PAPER_RATIOS.get(length, {})
+    return [f"{paper[key]}x" if key in paper else "" for key in ("memory", "prefill", "throughput")]
+
+
+def inference(paths):
+    records = read_benchmarks(paths)
+    first = records[0]
+    print(f"{first['device_name']}, {first['threads']} threads, {first['dtype']} weights, prompt in pieces of {first['prefill_chunk']:,} "
+          f"(0 = whole), {first['decode_length']:,} tokens generated; medians (smallest – largest)\n")
+    print_table(["model", "cache", "batch", "tokens", "state, MiB", "prefill, ms", "decode, ms/token", "throughput, tokens/s", "runs"],
+                [[name_of(r["model"]), r["cache_dtype"], f"{r['batch']}", f"{r['length']:,}", mib(r["state_bytes"]),
+                  median_and_range(r["prefill_ms"]), median_and_range(r["decode_ms_per_token"]),
+                  number(r["throughput_tokens_per_s"]["median"]), f"{r['repeats']}"] for r in records])
+    compared = against_transformer(records)
+    if not compared:
+        return
+    print("The Transformer's state and times over the model's; the model's throughput over the Transformer's\n")
+    rows = [[name_of(r["model"]), r["cache_dtype"], f"{r['batch']}", f"{r['length']:,}",
+             *(f"{ratio[key]:.2f}x" for key in ("state", "prefill", "decode", "throughput")),
+             *(paper_cells(r["length"]) if r["family"] == "yoco" else [""] * 3)] for r, ratio in compared]
+    longest = max(r["length"] for r, _ in compared)
+    rows += [["not measured here", "", "", f"{length:,}", "", "", "", "", *paper_cells(length)] for length in PAPER_RATIOS if length > longest]
+    print_table(["model", "cache", "batch", "tokens", "state", "prefill", "decode", "throughput", "paper: memory", "paper: prefill",
+                 "paper: throughput"], rows)
+    print(PAPER_NOTE)
+
+
+def memory(paths):
+    """One line a model, kind of cache and size of prompt pieces; one column a length."""
+    records = read_benchmarks(paths)
+    lengths = sorted({record["length"] for record in records})
+    by_line = collections.defaultdict(dict)
+    for record in records:
+        by_line[record["model"], record["cache_dtype"], record["prefill_chunk"]][record["length"]] = record
+    rows = []
+    for (model, cache, chunk), of_length in by_line.items():
+        cells = []
+        for length in lengths:
+            beyond = of_length[length]["prefill_beyond_state_bytes"] if length in of_length else None
+            cells.append("" if beyond is None else f"{mib(of_length[length]['state_bytes'])} + {mib(beyond)}")
+        rows.append([name_of(model), cache, f"in pieces of {chunk:,}" if chunk else "whole", *cells])
+    print("MiB of the state + the most that prefill took beyond state and weights\n")
+    print_table(["model", "cache", "prompt", *(f"{length:,} tokens" for length in lengths)], rows)
+
+
+def folder_bytes(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def cost_of_run(run, first_steps):
+    """Over the steps after the first `first_steps`. A stall stands in the line of the step after it, so that of the last checkpoint
+    of a run, which every run writes, is in none."""
+    mode, number_of_round = name_of(run).rsplit("-round", 1)
+    steps = [line for line in read_lines(run / "metrics.jsonl") if "grad_norm" in line][first_steps:]
+    stalls = [line["save_seconds"] for line in steps if "save_seconds" in line]
+    if not steps or (mode == "none") != (not stalls):
+        sys.exit(f"{run}: {len(steps)} steps and {len(stalls)} stalls, expected steps, and stalls exactly where mode is not none")
+    step_seconds = sum(line["seconds"] for line in steps)
+    total = step_seconds + sum(stalls)
+    return {"benchmark": "checkpoint_cost", "mode": mode, "round": int(number_of_round), "steps": len(steps),
+            "first_steps_left_out": first_steps, "saves": len(stalls), "step_seconds": step_seconds / len(steps),
+            "stall_seconds": sum(stalls), "total_seconds": total, "stall_share": sum(stalls) / total,
+            "checkpoint_bytes": max(folder_bytes(folder) for folder in (run / "checkpoints").iterdir() if folder.is_dir())}
+
+
+def checkpoint_cost(runs, first_steps, out):
+    costs = [cost_of_run(run, first_steps) for run in runs]
+    if out:
+        out.write_text("".join(json.dumps(cost) + "\n" for cost in costs), encoding="utf-8")
+    without = {cost["round"]: cost for cost in costs if cost["mode"] == "none"}
+    rows = []
+    for mode in dict.fromkeys(cost["mode"] for cost in costs):
+        of_mode = [cost for cost in costs if cost["mode"] == mode]
+
+        def cell(values, scale=1, form=".1f"):
+            return f"{scale * statistics.mean(values):{form}} ± {scale * spread(values):{form.removeprefix('+')}}"
+        row = [mode, f"{len(of_mode)}", f"{of_mode[0]['saves']}", cell([cost["step_seconds"] for cost in of_mode], 1e3),
+               cell([cost["total_seconds"] for cost in of_mode], form=".2f")]
+        if mode == "none":
+            rows.append([*row, "", "", ""])
+            continue
+        slower = [cost["total_seconds"] / without[cost["round"]]["total_seconds"] - 1 for cost in of_mode]
+        rows.append([*row, cell([cost["stall_seconds"] / cost["saves"] for cost in of_mode], 1e3),
+                     cell([cost["stall_share"] for cost in of_mode], 100), cell(slower, 100, "+.1f")])
+    print(f"{costs[0]['steps']} steps after the first {first_steps}; a checkpoint has {mib(max(c['checkpoint_bytes'] for c in costs))} MiB; "
+          "mean ± standard deviation over rounds\n")
+    print_table(["checkpoints", "rounds", "saves", "step, ms", "total, s", "stall of a save, ms", "stalls of total, %",
+                 "total against none of the same round, %"], rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("compare")
-    command.add_argument("path")
+
+    command = commands.add_parser("compare", help="held-out loss over seeds")
+    command.add_argument("path", help="records of tandem eval nll of runs MODEL-seedN, a transformer among them")
     command.set_defaults(run=lambda arguments: compare(arguments.path))
+
+    command = commands.add_parser("inference", help="times, bytes and ratios by length")
+    command.add_argument("paths", nargs="+", help="records of tandem bench inference")
+    command.set_defaults(run=lambda arguments: inference(arguments.paths))
+
+    command = commands.add_parser("memory", help="state, and what prefill takes beyond it")
+    command.add_argument("paths", nargs="+", help="records of tandem bench inference")
+    command.set_defaults(run=lambda arguments: memory(arguments.paths))
+
+    command = commands.add_parser("checkpoint-cost", help="stalls and slow-down by the way of saving")
+    command.add_argument("runs", nargs="+", type=pathlib.Path, help="run folders MODE-roundN; mode none saves only at the end")
+    command.add_argument("--first-steps", type=int, default=5, help="left out; default %(default)s")
+    command.add_argument("--out", type=pathlib.Path, help="one line of JSON a run")
+    command.set_defaults(run=lambda arguments: checkpoint_cost(arguments.runs, arguments.first_steps, arguments.out))
+
     arguments = parser.parse_args()
     arguments.run(arguments)
 

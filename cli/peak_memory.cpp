@@ -1,0 +1,65 @@
+#include "cli/peak_memory.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace tandem {
+namespace {
+
+/// A line "VmHWM:   123 kB" of /proc/self/status, in bytes; 0 where there is none.
+int64_t status_bytes(const std::string& key) {
+  const std::string text = read_text("/proc/self/status");
+  const size_t at = text.find(key + ":");
+  return at == text.npos ? 0 : 1024 * std::atoll(text.c_str() + at + key.size() + 1);
+}
+
+/// Sets the peak (VmHWM) back to what is resident now; see proc(5), clear_refs.
+void reset_resident_peak() {
+  File file = File::open_append("/proc/self/clear_refs");
+  file.write("5");
+  file.close();
+}
+
+c10::DeviceIndex index_of(torch::Device device) {
+  return device.has_index() ? device.index() : c10::DeviceIndex{0};
+}
+
+auto allocated(torch::Device device) {
+  const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return at::getDeviceAllocator(device.type())
+      ->getDeviceStats(index_of(device))
+      .allocated_bytes[all];
+}
+
+}  // namespace
+
+PeakMemory::PeakMemory(torch::Device device) : device_(device) {
+  if (!device.is_cpu()) {
+    at::getDeviceAllocator(device.type())->resetPeakStats(index_of(device));
+    before_ = allocated(device).current;
+    return;
+  }
+  malloc_trim(0);  // else the work would take what was freed before, and seem to take nothing
+  try {
+    reset_resident_peak();
+    before_ = status_bytes("VmRSS");
+  } catch (const UserError&) {
+    counts_ = false;  // no /proc, or not writable
+  }
+  counts_ = counts_ && before_ > 0;
+}
+
+std::optional<int64_t> PeakMemory::growth_bytes() const {
+  if (!device_.is_cpu()) return allocated(device_).peak - before_;
+  if (!counts_) return std::nullopt;
+  return std::max<int64_t>(0, status_bytes("VmHWM") - before_);
+}
+
+}  // namespace tandem
