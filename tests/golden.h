@@ -6,14 +6,15 @@
 #include <string>
 
 #include "core/safetensors.h"
+#include "tests/paths.h"
 
 // Reads the reference data below tests/golden.
 
 namespace tandem {
 
-/// TANDEM_SOURCE_DIR/tests/golden/NAME.
+/// tests/golden/NAME.
 inline std::string golden_path(const std::string& name) {
-  return std::string(TANDEM_SOURCE_DIR) + "/tests/golden/" + name;
+  return std::string(kSourceDir) + "/tests/golden/" + name;
 }
 
 /// A case of the official YOCO code's inputs and outputs; its README says how they were made.

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
+
 namespace {
 
 const std::map<std::string, std::set<std::string>> kMayInclude = {
@@ -38,7 +40,7 @@ std::string included_by(const std::string& line) {
 std::vector<Include> includes() {
   std::vector<Include> found;
   for (const auto& [folder, allowed] : kMayInclude) {
-    const auto root = std::filesystem::path(TANDEM_SOURCE_DIR) / folder;
+    const auto root = std::filesystem::path(tandem::kSourceDir) / folder;
     if (!std::filesystem::is_directory(root)) continue;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
       const auto extension = entry.path().extension();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "tests/paths.h"
 
 // The program as a user starts it.
 
@@ -21,7 +22,7 @@ struct Ran {
 };
 
 Ran tandem(const std::string& arguments) {
-  const std::string command = std::string("'") + TANDEM_BINARY + "' 2>&1 " + arguments;
+  const std::string command = std::string("'") + kTandemProgram + "' 2>&1 " + arguments;
   FILE* pipe = ::popen(command.c_str(), "r");
   Ran ran;
   std::array<char, 4096> buffer;
