@@ -61,7 +61,7 @@ struct Run {
   int64_t state_bytes = 0;                                // after the prompt
   int64_t before_bytes = 0;                               // in use before, the model included
   std::optional<int64_t> prefill_peak_bytes, peak_bytes;  // beyond before_bytes
-  std::optional<int64_t> prefill_beyond_state_bytes;  // the peak less the state with all its room
+  std::optional<int64_t> prefill_beyond_state_bytes;  // the peak less state_bytes, so with spare room
   double seconds() const { return (prefill_ms + decode_ms) / 1e3; }
 };
 

@@ -239,8 +239,9 @@ Plan read(const Request& request) {
   read_config(root, config);
   Plan plan = plan_without_training(config, root);
   for (const Stage& stage : plan.stages()) check_world(stage.config, request.world);
-  for (const auto& sentence : settings_without_effect(plan.stages().front().config))
-    log_warning(sentence);
+  for (const Stage& stage : plan.stages()) {
+    for (const auto& sentence : settings_without_effect(stage.config)) log_warning(sentence);
+  }
   return plan;
 }
 

@@ -379,8 +379,12 @@ void exchange_files(const std::string& one, const std::string& other) {
   if (retry(exchange) == 0) return;
   if (errno != EINVAL && errno != ENOSYS)
     throw cannot_write(other, failed(("exchange it and " + one).c_str(), errno));
-  remove_tree(other);  // a file system that cannot do it at once
+  // A file system that cannot do it at once. Never half of OTHER under its own name.
+  const std::string aside = other + ".removed";
+  remove_tree(aside);
+  rename_file(other, aside);
   rename_file(one, other);
+  remove_all(aside);  // what stays costs space only
 }
 
 void remove_tree(const std::string& path) {

@@ -9,10 +9,11 @@
 #include "core/safetensors.h"
 #include "nn/parameter.h"
 
-// A checkpoint is one folder: manifest.json, config.yaml, state.json, tokenizer.model (absent for bytes), model.safetensors, and
-// optimizer-K-of-N.safetensors when it was written by training. Weights are the float32 masters under their public names. It is written as
-// NAME.partial with every file fsynced, manifest.json last (size and CRC32C of every file and tensor, SHA-256 of the manifest itself), then renamed.
-// Nothing here knows a model class.
+// A checkpoint is one folder: manifest.json, config.yaml, state.json, tokenizer.model (absent for
+// bytes), model.safetensors, and optimizer-K-of-N.safetensors when it was written by training.
+// Weights are the float32 masters under their public names. It is written as NAME.partial with
+// every file fsynced, manifest.json last (size and CRC32C of every file and tensor, SHA-256 of the
+// manifest itself), then renamed. Nothing here knows a model class.
 
 namespace tandem {
 
@@ -22,7 +23,7 @@ struct OptimizerPiece {
   std::string parameter;  // NAME
   std::vector<int64_t> global_shape;
   int64_t begin = 0, end = 0;
-  Tensor data;            // [end - begin] float32
+  Tensor data;  // [end - begin] float32
 };
 
 /// What one checkpoint holds. Tensors are on the CPU.
@@ -31,12 +32,13 @@ struct CheckpointContents {
   std::vector<std::pair<std::string, Tensor>> weights;  // float32, tied weights once
   std::vector<OptimizerPiece> optimizer;                // empty: weights only
   std::string config_yaml;
-  nlohmann::ordered_json state;                         // state.json
-  std::string tokenizer_model;                          // bytes of tokenizer.model; empty = none
+  nlohmann::ordered_json state;  // state.json
+  std::string tokenizer_model;   // bytes of tokenizer.model; empty = none
 };
 
-/// Writes FOLDER as described above and reads it back before it gets its name; a reader sees a whole checkpoint or none. Throws cannot_write and
-/// leaves no FOLDER behind. FOLDER must not exist.
+/// Writes FOLDER as described above and reads it back before it gets its name; a reader sees a
+/// whole checkpoint or none. Throws cannot_write and leaves no FOLDER behind. FOLDER must not
+/// exist.
 void write_checkpoint(const std::string& folder, const CheckpointContents& contents);
 
 /// A checkpoint that was opened and whose manifest verified.
@@ -53,13 +55,15 @@ class Checkpoint {
   nlohmann::ordered_json state() const;
   /// Path of tokenizer.model, or "bytes" where there is none.
   std::string tokenizer() const;
-  /// Copies weights into `module`'s parameters (which have storage), casting. Names and shapes must match exactly; throws bad_file with the first
-  /// missing, unknown or misshapen name. Every tensor's CRC32C is checked as it is read.
+  /// Copies weights into `module`'s parameters (which have storage), casting. Names and shapes must
+  /// match exactly; throws bad_file with the first missing, unknown or misshapen name. Every
+  /// tensor's CRC32C is checked as it is read.
   void load_weights(torch::nn::Module& module) const;
   /// One weight as float32 on the CPU.
   Tensor weight(const std::string& name) const;
   std::vector<std::string> weight_names() const;
-  /// Fills `out` ([n] float32) with elements [begin, begin + n) of optimizer tensor `name`, from whichever pieces hold them.
+  /// Fills `out` ([n] float32) with elements [begin, begin + n) of optimizer tensor `name`, from
+  /// whichever pieces hold them.
   void load_optimizer(const std::string& name, int64_t begin, Tensor& out) const;
   bool has_optimizer() const;
 
@@ -70,7 +74,8 @@ class Checkpoint {
   int64_t step_ = 0;
 };
 
-/// PATH is a checkpoint folder, or a run folder (then its newest checkpoint that verifies and is of the step its name says; others are named in a warning). Throws bad_file when there is none.
+/// PATH is a checkpoint folder, or a run folder (then its newest checkpoint that verifies and is of
+/// the step its name says; others are named in a warning). Throws bad_file when there is none.
 std::string find_checkpoint(const std::string& path);
 
 /// Steps of the complete checkpoints of a run folder, ascending; folder names are step-%08d.

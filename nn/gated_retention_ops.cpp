@@ -15,10 +15,10 @@
 //   chunk also sum_j k_j (D_Cj v_j G^T) + b_C <R, G>
 // c_i - c_i is 0 whatever the gates, so the pairs (i, i) are left out of dc: they would cancel only
 // up to rounding, and drown the gradients of closed gates.
+#include "nn/gated_retention_ops.h"
+
 #include <limits>
 #include <optional>
-
-#include "nn/gated_retention.h"
 
 namespace tandem {
 namespace {

@@ -99,6 +99,7 @@ Tensor LayerStack::forward(const Tensor& x, const ForwardContext& context, Stack
                            Want want) {
   auto* own = dynamic_cast<LayerStackState*>(state);
   TORCH_CHECK(!state || own, "LayerStack was given the state of another stack");
+  TORCH_CHECK(want != Want::kSome || !state, "Want::kSome is for training: no state goes with it");
   const Tensor h = layers_->forward(x, context, own ? &own->states : nullptr);  // [B, T, D]
   if (state) state->lengths = lengths_after(state->lengths, context, x.size(1));
   switch (want) {

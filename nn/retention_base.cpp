@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/gated_retention.h"
+#include "nn/gated_retention_ops.h"
 #include "nn/norm.h"
 #include "nn/swiglu.h"
 

@@ -15,7 +15,7 @@ struct TokenEnds {
   Init embedding_init, head_init;
 };
 
-/// Embedding, a DecoderStack, a head: what Yoco and Transformer are. The stack's children are registered as children of the model itself, so names
+/// Embedding, a DecoderStack, a head: what YOCO, Transformer and hybrids are. The stack's children are registered as children of the model itself, so names
 /// begin with `self_decoder.`, `layers.` and so on. Parameters of its own: embedding.weight [V, D], head.weight [V, D] unless tied.
 class StackLanguageModel : public LanguageModel {
  public:

@@ -22,8 +22,8 @@ class TokenMixer : public Module {
   /// Throws c10::Error when D, or the B of `state`, is not what the mixer was made for.
   virtual Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) = 0;
   virtual std::unique_ptr<MixerState> make_state(const StateShape& shape) const = 0;  ///< empty
-  /// Multiply-adds times two of one forward pass over `batch` rows, linear layers included: kTrain and kPrefill of `length` tokens (causal halves
-  /// counted as halves), kDecode of one token with `length` tokens in its context.
+  /// Multiply-adds times two of one forward pass over `batch` rows, linear layers included: kTrain and kPrefill of `length` tokens (of softmax
+  /// the causal half, of retention whole squares as they are computed), kDecode of one token with `length` tokens in its context.
   virtual double forward_flops(Phase phase, int64_t length, int64_t batch) const = 0;
   /// Bytes of the state of one row that holds `length` tokens, `element_size` bytes an element.
   virtual int64_t state_bytes(int64_t length, int64_t element_size) const = 0;

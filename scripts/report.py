@@ -62,11 +62,13 @@ def compare(path):
         by_model[model][int(seed)] = record["nll"]
         parameters[model] = record["parameters"]
     reference = by_model["transformer"]
+    if not reference:
+        sys.exit(f"{path}: no run is called transformer-seedN")
     rows = []
     for model, of_seed in by_model.items():
         values = list(of_seed.values())
-        differences = [nll - reference[seed] for seed, nll in of_seed.items()]
-        against = "" if model == "transformer" else f"{statistics.mean(differences):+.4f} ± {spread(differences):.4f}"
+        differences = [nll - reference[seed] for seed, nll in of_seed.items() if seed in reference]
+        against = "" if model == "transformer" or not differences else f"{statistics.mean(differences):+.4f} ± {spread(differences):.4f}"
         rows.append([model, f"{parameters[model]:,}", f"{len(values)}", f"{statistics.mean(values):.4f} ± {spread(values):.4f}",
                      ", ".join(f"{value:.4f}" for value in values), against])
     print_table(["model", "parameters", "seeds", "held-out nll, mean ± standard deviation", "each",
@@ -82,7 +84,7 @@ def ratios(record, reference):
 
 
 def case_of(record):
-    return record["cache_dtype"], record["batch"], record["length"]
+    return tuple(record[key] for key in ("protocol", "dtype", "cache_dtype", "prefill_chunk", "decode_length", "batch", "length"))
 
 
 def against_transformer(records):

@@ -36,11 +36,12 @@ while read -r command; do
 done < <(.venv/bin/ctest --test-dir build/sanitize -N -V -R '_fuzz$' | sed -n 's/^[0-9]*: Test command: //p')
 
 mkdir -p "$(dirname "$out")"
-.venv/bin/python - "$lines" "$out" <<'PYTHON'
+.venv/bin/python - "$lines" "$out" "${failed[@]}" <<'PYTHON'
 import json, sys
 parts = [json.loads(line) for line in open(sys.argv[1])]
 whole = {"command": "scripts/soak.sh", "parts": {part.pop("part"): part for part in parts}}
 whole["violations"] = sum(part["violations"] for part in parts)
+whole["failed"] = sys.argv[3:]  # with a part that ended before it could report
 whole["seconds"] = round(sum(part["seconds"] for part in parts))
 with open(sys.argv[2], "w") as file:
     json.dump(whole, file, indent=2)

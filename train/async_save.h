@@ -14,12 +14,13 @@ namespace tandem {
 /// What became of a save.
 struct SaveReport {
   int64_t step = 0;
-  std::string folder;       // of the checkpoint
-  double write_seconds = 0; // writing and reading it back, beside the training or not
+  std::string folder;        // of the checkpoint
+  double write_seconds = 0;  // writing and reading it back, beside the training or not
 };
 
-/// Writes the checkpoints of a run: in the caller's thread, or in one of its own beside the training. One save at a time; the next waits for
-/// the one before it. Contents with a number that is not finite are not written.
+/// Writes the checkpoints of a run: in the caller's thread, or in one of its own beside the
+/// training. One save at a time; the next waits for the one before it. Contents with a number that
+/// is not finite are not written.
 class Saver {
  public:
   Saver(RunDir& dir, bool async);
@@ -27,12 +28,13 @@ class Saver {
   ~Saver();
   Saver(const Saver&) = delete;
 
-  /// Starts a save of `contents`, whose tensors nobody may change from here until it is over. Throws what the save before it threw, and
-  /// starts nothing then; without a thread of its own, what this save throws.
-  /// `protect`: a step whose checkpoint stays whatever `config` keeps.
-  void save(CheckpointContents contents, const CheckpointConfig& config, std::optional<int64_t> protect);
-  /// Waits until nothing is in flight. Throws what the save threw: cannot_write (74), or UserError with kExitStopped where a tensor held a
-  /// number that is not finite, which it names.
+  /// Starts a save of `contents`, whose tensors nobody may change from here until it is over.
+  /// Throws what the save before it threw, and starts nothing then; without a thread of its own,
+  /// what this save throws. `protect`: a step whose checkpoint stays whatever `config` keeps.
+  void save(CheckpointContents contents, const CheckpointConfig& config,
+            std::optional<int64_t> protect);
+  /// Waits until nothing is in flight. Throws what the save threw: cannot_write (74), or UserError
+  /// with kExitStopped where a tensor held a number that is not finite, which it names.
   void wait();
   /// Something is in flight.
   bool busy() const;
@@ -58,7 +60,8 @@ class Saver {
   std::thread thread_;
 };
 
-/// The first tensor of `contents` that holds a number that is not finite; empty when all are finite.
+/// The first tensor of `contents` that holds a number that is not finite; empty when all are
+/// finite.
 std::string first_not_finite(const CheckpointContents& contents);
 
 }  // namespace tandem

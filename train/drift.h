@@ -8,7 +8,7 @@ namespace tandem {
 
 /// What becomes of a resumed run whose config changed at a key.
 enum class Verdict {
-  kAllow,   // numbers stay what they were
+  kAllow,   // the steps that are done stay what they would have been
   kWarn,    // the same mathematics in another order: numbers change in their last bits
   kRefuse,  // the run would no longer be the one that was started
 };

@@ -50,15 +50,15 @@ std::vector<double> nll_by_position(const ScoreResult& result);
 class Metrics {
  public:
   struct Run {
-    int64_t first_step = 0, steps = 0;  // done before this process, of the whole run
-    int64_t tokens_before = 0;          // learnt from before this process
+    int64_t first_step = 0, steps = 0;  // done before this object was made, of the whole run
+    int64_t tokens_before = 0;          // learnt from before that
     double flops_per_token = 0;         // of training
     torch::Device device = torch::kCPU;
     std::optional<double> peak_flops;
   };
   /// Appends to FOLDER/metrics.jsonl and makes a new event file in FOLDER/tb.
   Metrics(const std::string& folder, const MetricsConfig& config, const Run& run);
-  /// A line of metrics.jsonl; at the first step of this process and each log_every also a log line
+  /// A line of metrics.jsonl; at the first step it sees and each log_every also a log line
   /// and TensorBoard points.
   void step(const StepStats& stats);
   void validation(int64_t step, const ScoreResult& result, double seconds);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 #include "core/error.h"
 #include "train/schedule.h"
@@ -11,9 +12,16 @@ namespace tandem {
 namespace {
 
 /// What stays the same for a whole run: sections, and keys of sections.
-constexpr std::array kFixed = {"init",           "stages",           "metrics",
-                               "data.tokenizer", "training.seed",    "training.dtype",
-                               "training.steps", "training.threads", "training.deterministic",
+constexpr std::array kFixed = {"init",
+                               "stages",
+                               "metrics",
+                               "data.tokenizer",
+                               "training.seed",
+                               "training.dtype",
+                               "training.steps",
+                               "training.threads",
+                               "training.deterministic",
+                               "checkpoint.async",
                                "model.family"};
 
 std::string name_of_stage(size_t i) { return "stages[" + std::to_string(i) + "]"; }
@@ -120,6 +128,13 @@ Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tok
                        name_of_stage(i) + ": lr_schedule.warmup_steps = " +
                            std::to_string(schedule.warmup_steps) + ", expected less than " +
                            std::to_string(*schedule.steps) + ", the steps of the schedule");
+    if (schedule.name == "warmup_stable_decay" &&
+        *schedule.decay_steps > *schedule.steps - schedule.warmup_steps)
+      throw bad_config(written.items[i].origin,
+                       name_of_stage(i) + ": lr_schedule.decay_steps = " +
+                           std::to_string(*schedule.decay_steps) + ", expected at most " +
+                           std::to_string(*schedule.steps - schedule.warmup_steps) +
+                           ", the steps of the schedule less its warm-up");
     if (i == 0) continue;
     Stage& before = stages_[i - 1];
     stage.samples_begin =
@@ -161,12 +176,6 @@ double Plan::lr(int64_t step) const {
                        step - stage.schedule_begin);
 }
 
-int64_t Plan::first_sample(int64_t step) const {
-  int64_t sample = 0;
-  for (int64_t before = at(step).samples_begin; before < step; ++before) sample += rows(before);
-  return sample;
-}
-
 int64_t Plan::tokens_before(int64_t step) const {
   int64_t tokens = 0;
   for (int64_t before = 0; before < step; ++before)
@@ -178,11 +187,6 @@ bool Plan::checkpoint_due(int64_t step) const {
   if (step <= 0) return false;
   const Stage& stage = at(step - 1);
   return step % stage.config.checkpoint.every == 0 || step == stage.end;
-}
-
-int64_t Plan::last_checkpoint(int64_t step) const {
-  while (step > 0 && !checkpoint_due(step)) --step;
-  return step;
 }
 
 }  // namespace tandem

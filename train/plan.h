@@ -47,8 +47,6 @@ class Plan {
   /// A checkpoint is due once `step` steps are done: every checkpoint.every, at the end of each
   /// stage and of the run.
   bool checkpoint_due(int64_t step) const;
-  /// The newest step <= `step` with a due checkpoint; 0 = the start.
-  int64_t last_checkpoint(int64_t step) const;
 
  private:
   TrainConfig config_;

@@ -69,8 +69,9 @@ void for_each_metric(const std::string& path,
       each(line, parse_json(line));
     } catch (const UserError&) {
       throw;
-    } catch (const std::runtime_error& error) {
-      throw bad_file(path + ":" + std::to_string(number), error.what());
+    } catch (const std::runtime_error& error) {  // as a power cut may leave them
+      log_warning(path + ":" + std::to_string(number) + ": " + error.what() +
+                  "; the line is left out");
     }
   }
 }
@@ -119,7 +120,8 @@ std::string RunDir::save(const CheckpointContents& contents, const CheckpointCon
     const bool again = exists(folder);  // as after a save that failed at its very end
     write_checkpoint(again ? folder + kNext : folder, contents);
     if (again) {
-      exchange_files(folder + kNext, folder);  // at no moment is there neither
+      exchange_files(folder + kNext,
+                     folder);  // where exchange is one call, at no moment is there neither
       sync_directory(parent_of(folder));
       remove_or_warn(folder + kNext);
     }

@@ -139,8 +139,10 @@ ordered_json state_of(const Run& run, const Stage& stage, const Origins& origins
                         {"skipped", run.skipped},
                         {"skipped_in_a_row", run.skipped_in_a_row},
                         {"rollbacks", run.rollbacks},
+                        {"last_due", run.last_due},
                         {"stage_begin", stage.begin},
                         {"schedule_begin", stage.schedule_begin},
+                        {"ramp_begin", stage.ramp_begin},
                         {"samples_begin", stage.samples_begin},
                         {"tokenizer_hash", origins.tokenizer},
                         {"data_hash", origins.data}};
@@ -164,6 +166,7 @@ Run resumed_run(const Checkpoint& checkpoint, const Stage& stage, const ModelFac
     run.skipped = get_int(state, "skipped", 0, run.step);
     run.skipped_in_a_row = get_int(state, "skipped_in_a_row", 0, run.skipped);
     if (state.contains("rollbacks")) run.rollbacks = get_int(state, "rollbacks", 0, INT64_MAX);
+    run.last_due = state.contains("last_due") ? get_int(state, "last_due", 0, run.step) : run.step;
     // A stage of other rows counts them anew, and its losses are no measure for the next one's.
     if (run.step == stage.samples_begin) run.next_sample = 0;
     if (run.spikes && run.step != stage.begin && state.contains("losses"))
@@ -197,7 +200,13 @@ void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
   };
   compare_begin("stage_begin", "the stage", stage.begin);
   compare_begin("schedule_begin", "lr_schedule", stage.schedule_begin);
+  compare_begin("ramp_begin", "training.batch_ramp", stage.ramp_begin);
   compare_begin("samples_begin", "the stage's data", stage.samples_begin);
+  if (stage.config.training.batch_ramp &&
+      old_config.training.micro_batch_size != stage.config.training.micro_batch_size)
+    throw refused(
+        "training.micro_batch_size changed, to whole ones of which training.batch_ramp "
+        "rounds its steps");
   const auto compare = [&](const char* hash, const char* key, const std::string& now) {
     const std::string before =
         from_state(checkpoint, [&](const ordered_json& state) { return get_string(state, hash); });

@@ -5,9 +5,10 @@
 
 namespace tandem {
 
-/// Tells losses that jump out of their recent past. A loss is a spike when it lies above the median of the last `window` accepted losses by
-/// more than `threshold` robust standard deviations (1.4826 times the median absolute deviation, at least 0.2 % of the median, so that a
-/// flat stretch does not make every ripple a spike). Before `window` losses were accepted nothing is one.
+/// Tells losses that jump out of their recent past. A loss is a spike when it lies above the median
+/// of the last `window` accepted losses by more than `threshold` robust standard deviations (1.4826
+/// times the median absolute deviation, at least 0.2 % of the median, so that a flat stretch does
+/// not make every ripple a spike). Before `window` losses were accepted nothing is one.
 class SpikeDetector {
  public:
   SpikeDetector(int64_t window, double threshold);

@@ -4,6 +4,7 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "core/log.h"
@@ -59,11 +60,13 @@ void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sam
   std::string parts;
   for (const auto& [name, part] : flops.parts)
     parts += fmt::format("{}{} {:.3g}", parts.empty() ? "" : ", ", name, part);
-  const int64_t tokens = plan.tokens_before(plan.steps()), epoch = sampler.tokens_per_epoch();
+  const int64_t tokens = plan.tokens_before(stage.end) - plan.tokens_before(stage.begin),
+                epoch = sampler.tokens_per_epoch();
   log_line(fmt::format("model: {}, {} parameters, {}", stage.config.model.name,
                        with_commas(count_parameters(*run.model)), training.dtype));
   log_line(fmt::format("FLOPs per token of training: {:.3g} ({})", flops.total(), parts));
-  log_line(fmt::format("data: {} tokens, {:.2f} epochs of {}", with_commas(tokens),
+  log_line(fmt::format("data: {} tokens{}, {:.2f} epochs of {}", with_commas(tokens),
+                       plan.stages().size() > 1 ? fmt::format(" of stage {}", stage.index) : "",
                        static_cast<double>(tokens) / static_cast<double>(epoch),
                        with_commas(epoch)));
   for (const Stage& each : plan.stages()) {
@@ -81,7 +84,12 @@ void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sam
                        *training.threads));
   log_line(fmt::format("run folder: {}{}", run_folder,
                        run.step > 0 ? fmt::format(", going on after step {}", run.step) : ""));
-  for (const auto& sentence : settings_without_effect(stage.config)) log_warning(sentence);
+  const auto weighted = [](const TrainSourceConfig& source) { return source.target_weights; };
+  if (std::ranges::any_of(stage.config.data.train, weighted))
+    log_line("tflops and mfu count every position; targets of weight 0 may leave part of it out");
+  for (const Stage& each : plan.stages()) {
+    for (const auto& sentence : settings_without_effect(each.config)) log_warning(sentence);
+  }
 }
 
 }  // namespace tandem

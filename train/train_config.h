@@ -175,7 +175,8 @@ struct CheckpointConfig {
   int64_t keep = 3;                   // newest checkpoints that stay
   std::optional<int64_t> keep_every;  // multiples of this stay too
   bool async = true;                  // written beside the training, out of a copy
-  std::string on_error = "stop";      // when one cannot be written: stop | warn (and train on)
+  std::string on_error = "stop";  // when one, or metrics, cannot be written: stop | warn (and train
+                                  // on, but for the end of a stage, where the next one starts)
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("every", every, at_least(1));

@@ -26,6 +26,7 @@ struct Run {
   int64_t skipped = 0;           // steps that changed no weight
   int64_t skipped_in_a_row = 0;  // up to now
   int64_t rollbacks = 0;
+  int64_t last_due = 0;  // step of the newest checkpoint that was due: where a rollback goes
   std::optional<SpikeDetector> spikes;  // none: losses may jump
 };
 

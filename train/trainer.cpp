@@ -63,7 +63,7 @@ class Trainer {
   void roll_back();
   bool validate(Metrics& metrics);
   double save();
-  void with_saver(const std::function<void(Saver&)>& ask);
+  bool written(const std::function<void()>& write) const;
   void settle(bool wait);
   void finish(Leave leave);
 
@@ -113,6 +113,10 @@ TrainOutcome Trainer::train() {
       roll_back();
     } else {
       settle(/*wait=*/true);
+      if (save_failed_) {  // the next stage starts from it: once more
+        save();
+        settle(/*wait=*/true);
+      }
       if (save_failed_) break;
       enter(Checkpoint(outcome_.checkpoint));  // as a process would that begins here
     }
@@ -215,7 +219,7 @@ Leave Trainer::run_stage() {
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);
     stats.save_seconds = std::exchange(save_seconds_, 0);
-    metrics.step(stats);
+    written([&] { metrics.step(stats); });
     outcome_.step = run_.step;
     outcome_.loss = stats.loss;
     settle(/*wait=*/false);
@@ -224,7 +228,7 @@ Leave Trainer::run_stage() {
     validation_left_ = validation_due(run_.step) && !validate(metrics);
     if (stopping() || stop_at_reached()) leave = Leave::kStopped;
     if (leave == Leave::kStopped || plan_->checkpoint_due(run_.step)) {
-      metrics.sync();  // a checkpoint never survives the metrics of its steps
+      written([&] { metrics.sync(); });  // a checkpoint does not survive the metrics of its steps
       save_seconds_ = save();
     }
   }
@@ -251,7 +255,9 @@ void Trainer::roll_back() {
   const int64_t bad_step = run_.step, next_sample = run_.next_sample,
                 rollbacks = run_.rollbacks + 1;
   const int64_t samples_begin = plan_->at(bad_step - 1).samples_begin;
-  const int64_t target = plan_->last_checkpoint(bad_step - 1);
+  const int64_t target = run_.last_due;
+  const std::string folder = checkpoint_folder(dir_.path(), target);
+  if (target > 0 && exists(folder)) Checkpoint(folder).verify();  // before newer ones go
   dir_.remove_after(target);
   const std::optional<Checkpoint> checkpoint = dir_.newest();
   enter(checkpoint);
@@ -270,7 +276,7 @@ bool Trainer::validate(Metrics& metrics) {
   const auto begin = Clock::now();
   const auto result = validation_->score(*run_.model, run_.device, [this] { return stopping(); });
   if (!result) return false;
-  metrics.validation(run_.step, *result, seconds_since(begin));
+  written([&] { metrics.validation(run_.step, *result, seconds_since(begin)); });
   outcome_.validation_loss = result->nll_sum / result->weight;
   return true;
 }
@@ -280,34 +286,35 @@ double Trainer::save() {
   const auto begin = Clock::now();
   settle(/*wait=*/true);
   run_.optimizer->snapshot(snapshot_);
+  if (plan_->checkpoint_due(run_.step)) run_.last_due = run_.step;
   TrainConfig resolved = config();
   snapshot_.step = run_.step;
   snapshot_.config_yaml = to_yaml(write_config(resolved));
   snapshot_.tokenizer_model = tokenizer_->model_bytes();
   snapshot_.state = state_of(run_, *stage_, origins_);
-  with_saver([this](Saver& saver) {
-    saver.save(snapshot_, config().checkpoint, plan_->last_checkpoint(run_.step));
-  });
+  const auto hand_over = [this] { saver_->save(snapshot_, config().checkpoint, run_.last_due); };
+  if (!written(hand_over)) save_failed_ = true;
   settle(/*wait=*/false);
   return seconds_since(begin);
 }
 
-/// Asks something of the saver. That a checkpoint cannot be written is thrown, or with on_error: warn
-/// logged.
-void Trainer::with_saver(const std::function<void(Saver&)>& ask) {
+/// True when `write` came through. That something cannot be written is thrown, or with on_error:
+/// warn logged.
+bool Trainer::written(const std::function<void()>& write) const {
   try {
-    ask(*saver_);
+    write();
+    return true;
   } catch (const UserError& error) {
     if (error.exit_code() != kExitCannotWrite || config().checkpoint.on_error != "warn") throw;
-    log_warning(std::string(error.what()) + "; training goes on without this checkpoint");
-    save_failed_ = true;
+    log_warning(std::string(error.what()) + " (checkpoint.on_error is warn)");
+    return false;
   }
 }
 
 /// Notices what became of saves.
 void Trainer::settle(bool wait) {
   if (!wait && saver_->busy()) return;
-  with_saver([](Saver& saver) { saver.wait(); });
+  if (!written([this] { saver_->wait(); })) save_failed_ = true;
   if (const auto report = saver_->take_report()) {
     save_failed_ = false;
     outcome_.checkpoint = report->folder;

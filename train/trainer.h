@@ -16,7 +16,8 @@ struct TrainOptions {
 };
 
 struct TrainOutcome {
-  int exit_code = 0;  // 0 done, 3 stopped by its own policy, 130 or 143 stopped by a signal
+  int exit_code = 0;  // 0 done, 3 stopped by its own policy, 74 its last state could not be
+                      // saved, 130 or 143 stopped by a signal
   int64_t step = 0;
   std::optional<double> loss, validation_loss;  // the last ones of this process
   std::string checkpoint;                       // folder of the newest one; empty = none
@@ -25,7 +26,8 @@ struct TrainOutcome {
 /// Trains as `config` says (read and checked, not resolved) until training.steps, a signal or
 /// stop_at, resuming by itself from the newest checkpoint of the run folder that verifies. Resuming
 /// gives the bits of never having stopped: a step is a function of the checkpoint, the config and
-/// its number. Three steps in a row that are not finite end the run with 3. Throws UserError.
+/// its number. Steps that are not finite, or
+/// losses that jump, may end it with 3, as bad_steps says. Throws UserError.
 TrainOutcome train(TrainConfig config, const ModelFactory& factory, const TrainOptions& options);
 
 }  // namespace tandem

@@ -49,6 +49,7 @@ Tensor YocoStack::forward(const Tensor& x, const ForwardContext& context, StackS
                           Want want) {
   auto* own = dynamic_cast<YocoState*>(state);
   TORCH_CHECK(!state || own, "YocoStack was given the state of another stack");
+  TORCH_CHECK(want != Want::kSome || !state, "Want::kSome is for training: no state goes with it");
   const Tensor h = self_decoder_->forward(
       unstacked_ ? branch(x) : x, context,
       own ? &own->self_decoder : nullptr);  // [B, T, D], state of constant size

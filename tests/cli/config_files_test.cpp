@@ -259,6 +259,20 @@ TEST(ConfigFilesTest, Yoco3BHasThePapersParameters) {
   EXPECT_EQ(formula(config.model).outside_embeddings, 2'829'133'824);  // "2.83B"
 }
 
+TEST(ConfigFilesTest, Yoco3BHasThePapersRecipe) {
+  const auto config = read(path_of("yoco_3b"));
+  EXPECT_EQ(config.optimizer.lr, 3.2e-4);
+  EXPECT_EQ(config.optimizer.betas, (std::vector<double>{0.9, 0.95}));
+  EXPECT_EQ(config.optimizer.weight_decay, 0.1);
+  EXPECT_EQ(config.lr_schedule.name, "linear");
+  EXPECT_EQ(config.lr_schedule.warmup_steps, 1000);
+  EXPECT_EQ(config.lr_schedule.min_lr, 1.28e-5);
+  EXPECT_EQ(config.lr_schedule.steps, 5'000'000'000'000 / (4096 * 1024) + 1);  // 5T tokens of 4M a step
+  EXPECT_EQ(config.training.steps, 400'000);
+  EXPECT_EQ(config.training.context_length, 4096);
+  EXPECT_EQ(config.training.tokens_per_step, 4096 * 1024);
+}
+
 TEST(ConfigFilesTest, Yoco3BGrowsTo1MInThePapersStages) {
   const auto shapes_of = [](const Choice& model) {
     std::map<std::string, std::vector<int64_t>> shapes;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "nn/gated_retention_ops.h"
 #include "tests/golden.h"
 #include "tests/nn/helpers.h"
 

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kSteps = 600, kEvery = 2;
+constexpr double kLongestSeconds = 120;  // until the next save
 // A save may be in flight while the steps up to the next one are done: two intervals at most.
 constexpr int64_t kMostLost = 2 * kEvery;
 
@@ -166,10 +167,16 @@ class Kills {
     // Somewhere in its start or in the next sixth of the run.
     const double delay = draws_.uniform() * (startup_seconds_ + run_seconds_ / 6);
     const bool wait_for_save = 2 * inside_ <= kills_;
-    for (const auto begin = Clock::now(); !process.ended() && seconds_since(begin) < delay;)
-      sleep_for(0.001);
+    const auto begin = Clock::now();
+    while (!process.ended() && seconds_since(begin) < delay) sleep_for(0.001);
     if (wait_for_save) {
-      while (!process.ended() && !inside_a_save(run)) std::this_thread::yield();
+      while (!process.ended() && !inside_a_save(run)) {
+        if (seconds_since(begin) > kLongestSeconds) {
+          complain(run, "hangs");
+          return false;
+        }
+        std::this_thread::yield();
+      }
       if (draws_.one_in(2)) sleep_for(draws_.uniform() * 0.0005);  // and then somewhere in it
     }
     process.send(SIGKILL);

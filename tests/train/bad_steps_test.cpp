@@ -126,6 +126,29 @@ TEST_F(BadStepsTest, ARunThatWasStoppedRollsBackAsOneThatWasNot) {
   expect_same("part", "whole");
 }
 
+TEST_F(BadStepsTest, ARollbackGoesWhereCheckpointsWereDueWhateverIsDueNow) {
+  factory_ = poisoned_factory({{6 * 12 + 1, Poison::kSpike}});
+  run("run", kRollBack, 11);
+  EXPECT_EQ(train_tiny(folder_, "run",
+                       {"training.steps=16", "lr_schedule={name: constant}", "checkpoint.every=100",
+                        "checkpoint.keep=1", std::string("bad_steps=") + kRollBack},
+                       {}, factory_)
+                .exit_code,
+            0);
+  EXPECT_NE(log("run").find("step 13 was bad: back to step 10, "), std::string::npos) << log("run");
+}
+
+TEST_F(BadStepsTest, NothingIsLostWhereTheTargetOfARollbackIsDamaged) {
+  factory_ = poisoned_factory({{6 * 12 + 1, Poison::kSpike}});
+  run("run", kRollBack, 11);
+  const std::string model = checkpoint_folder(folder_ / "run", 10) + "/model.safetensors";
+  std::string bytes = file_bytes(model);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  write_file(model, bytes);
+  EXPECT_TRUE(error_of([&] { run("run", kRollBack); }).starts_with(model + ": tensor "));
+  EXPECT_EQ(checkpoint_steps(folder_ / "run").back(), 11);
+}
+
 TEST_F(BadStepsTest, TooManyRollbacksStop) {
   factory_ =
       poisoned_factory({{6 * 6, Poison::kNaN}, {6 * 8, Poison::kNaN}, {6 * 9, Poison::kNaN}});

@@ -21,7 +21,7 @@ constexpr auto kLongest = std::chrono::seconds(120);
 std::vector<std::string> train_words(const std::string& config, const std::string& run_folder,
                                      const std::vector<std::string>& more) {
   std::vector<std::string> words = {kTandemProgram, "train",    config, "--out",
-                                    run_folder,    "--device", "cpu"};
+                                    run_folder,     "--device", "cpu"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }

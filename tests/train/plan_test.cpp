@@ -33,7 +33,6 @@ TEST_F(PlanTest, WithoutStagesThereIsOne) {
   EXPECT_EQ(plan.steps(), 9);
   for (int64_t step = 0; step < 9; ++step) {
     EXPECT_EQ(plan.rows(step), 6);
-    EXPECT_EQ(plan.first_sample(step), 6 * step);
     EXPECT_EQ(plan.tokens_before(step), 78 * step);
     EXPECT_EQ(plan.lr(step), learning_rate(plan.config().lr_schedule, 0.01, step));
   }
@@ -63,9 +62,10 @@ TEST_F(PlanTest, StagesKeepWhatTheOnesBeforeThemChanged) {
   EXPECT_EQ(base(2), 77.0);
   EXPECT_EQ(plan.rows(3), 6);
   EXPECT_EQ(plan.rows(4), 2);
-  EXPECT_EQ(plan.first_sample(3), 18);
-  EXPECT_EQ(plan.first_sample(4), 0);  // longer rows: other samples, counted anew
-  EXPECT_EQ(plan.first_sample(8), 8);  // the third stage reads on where the second stopped
+  EXPECT_EQ(plan.stages()[0].samples_begin, 0);
+  EXPECT_EQ(plan.stages()[1].samples_begin, 4);  // longer rows: other samples, counted anew
+  EXPECT_EQ(plan.stages()[2].samples_begin,
+            4);  // the third stage reads on where the second stopped
   EXPECT_EQ(plan.tokens_before(12), 12 * 78);
   // One schedule from start to end, of a peak that changes.
   EXPECT_DOUBLE_EQ(plan.lr(3), 0.01 * (1 - 3.0 / 12));
@@ -91,7 +91,6 @@ TEST_F(PlanTest, TheBatchGrowsInWholeMicroBatches) {
   for (int64_t step = 0; step < 9; ++step) rows.push_back(plan.rows(step));
   // 26 + 52 * step / 6 tokens are 26, 34, 43, 52, 60, 69 and then 78; a micro-batch has 26.
   EXPECT_EQ(rows, (std::vector<int64_t>{2, 2, 2, 4, 4, 4, 6, 6, 6}));
-  EXPECT_EQ(plan.first_sample(9), 36);
   EXPECT_EQ(plan.tokens_before(4), 10 * 13);
   EXPECT_EQ(error({"training.batch_ramp={from: 79, steps: 6}"}),
             "command line: training.batch_ramp = {from: 79, ...}, expected from at most "
@@ -101,13 +100,11 @@ TEST_F(PlanTest, TheBatchGrowsInWholeMicroBatches) {
 TEST_F(PlanTest, CheckpointsAreDueAtTheEndOfStagesToo) {
   const Plan plan = this->plan({kNoSteps, kLinear, "checkpoint.every=3",
                                 "stages=[{steps: 5}, {steps: 4, checkpoint: {every: 2}}]"});
-  std::vector<int64_t> due, last;
+  std::vector<int64_t> due;
   for (int64_t step = 0; step <= 9; ++step) {
     if (plan.checkpoint_due(step)) due.push_back(step);
-    last.push_back(plan.last_checkpoint(step));
   }
   EXPECT_EQ(due, (std::vector<int64_t>{3, 5, 6, 8, 9}));
-  EXPECT_EQ(last, (std::vector<int64_t>{0, 0, 0, 3, 3, 5, 6, 6, 8, 9}));
 }
 
 TEST_F(PlanTest, WhatIsWrongWithAStageIsNamed) {
@@ -141,6 +138,14 @@ TEST_F(PlanTest, WhatIsWrongWithAStageIsNamed) {
            "stages=[{steps: 1, lr_schedule: {min_lr: 0}}, {steps: 9, lr_schedule: {min_lr: 0}}]"}),
       "command line: stages[0]: lr_schedule.warmup_steps = 2, expected less than 1, the steps "
       "of the schedule");
+  EXPECT_EQ(error({kNoSteps, "lr_schedule={name: linear, warmup_steps: 2}",
+                   "stages=[{steps: 9}, {steps: 5, lr_schedule: {name: warmup_stable_decay, "
+                   "decay_steps: 6}}]"}),
+            "command line: stages[1]: lr_schedule.decay_steps = 6, expected at most 3, the steps of "
+            "the schedule less its warm-up");
+  EXPECT_EQ(staged_error("[{steps: 9}, {steps: 5, checkpoint: {async: false}}]"),
+            "command line: stages[1].checkpoint.async stands in a stage, but stays the same for a "
+            "whole run");
   EXPECT_EQ(
       error({"stages=[{steps: 3}, {steps: 7}]"}),
       "tiny.yaml:6: training.steps = 9, expected the sum of the stages' steps (10), or nothing");

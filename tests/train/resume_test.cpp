@@ -295,15 +295,27 @@ TEST(DriftTest, EveryKeyOfTheConfigHasAVerdict) {
     keys[drift.verdict].insert(drift.key);
   EXPECT_EQ(keys[Verdict::kWarn],
             (std::set<std::string>{"training.micro_batch_size", "training.threads"}));
-  EXPECT_EQ(
-      keys[Verdict::kAllow],
-      (std::set<std::string>{
-          "bad_steps.max_rollbacks", "bad_steps.max_skips", "bad_steps.non_finite",
-          "bad_steps.spike", "bad_steps.spike_threshold", "bad_steps.spike_window",
-          "checkpoint.async", "checkpoint.every", "checkpoint.keep", "checkpoint.keep_every",
-          "checkpoint.on_error", "data.tokenizer", "data.train[0].path", "data.validation[0].path", "data.validation[0].target_weights",
-          "metrics.log_every", "metrics.tensorboard", "training.recompute", "training.steps",
-          "validation.every", "validation.tokens"}));
+  EXPECT_EQ(keys[Verdict::kAllow], (std::set<std::string>{"bad_steps.max_rollbacks",
+                                                          "bad_steps.max_skips",
+                                                          "bad_steps.non_finite",
+                                                          "bad_steps.spike",
+                                                          "bad_steps.spike_threshold",
+                                                          "bad_steps.spike_window",
+                                                          "checkpoint.async",
+                                                          "checkpoint.every",
+                                                          "checkpoint.keep",
+                                                          "checkpoint.keep_every",
+                                                          "checkpoint.on_error",
+                                                          "data.tokenizer",
+                                                          "data.train[0].path",
+                                                          "data.validation[0].path",
+                                                          "data.validation[0].target_weights",
+                                                          "metrics.log_every",
+                                                          "metrics.tensorboard",
+                                                          "training.recompute",
+                                                          "training.steps",
+                                                          "validation.every",
+                                                          "validation.tokens"}));
   for (const char* key :
        {"model.d_model", "init.from", "data.train[0].weight", "data.train[0].target_weights",
         "data.shuffle", "data.mask_documents", "training.context_length",

@@ -266,10 +266,11 @@ TEST(RunDirTest, MetricsAreCutBackToAStep) {
   EXPECT_FALSE(dir.has_metric(1, "validation_loss"));
   dir.cut_metrics(2);
   EXPECT_EQ(read_text(dir.file("metrics.jsonl")), kept);
-  write_file(dir.file("metrics.jsonl"), "{\"step\":1}\n{\"step\":x}\n");
-  EXPECT_EQ(
-      error_of([&] { dir.cut_metrics(2); }).substr(0, (dir.path() + "/metrics.jsonl:2: ").size()),
-      dir.path() + "/metrics.jsonl:2: ");
+  // A line that a power cut left is named and left out.
+  write_file(dir.file("metrics.jsonl"), "{\"step\":1}\n{\"step\":x}\n{\"step\":2}\n");
+  const std::string warning = printed([&] { dir.cut_metrics(2); });
+  EXPECT_TRUE(warning.starts_with("warning: " + dir.path() + "/metrics.jsonl:2: ")) << warning;
+  EXPECT_EQ(read_text(dir.file("metrics.jsonl")), "{\"step\":1}\n{\"step\":2}\n");
 }
 
 TEST(RunDirTest, EveryStartIsRecorded) {
