@@ -118,6 +118,7 @@ std::string RunDir::save(const CheckpointContents& contents, const CheckpointCon
   try {
     settle_next(folder);
     const bool again = exists(folder);  // as after a save that failed at its very end
+    if (again) remove_tree(folder + kNext);  // what an earlier removal left
     write_checkpoint(again ? folder + kNext : folder, contents);
     if (again) {
       exchange_files(folder + kNext,
