@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Proves in numbers that checkpoints survive kills, damage and failing system calls, and that readers survive mutated files; writes
-# results/soak.json. About 20 minutes on two CPU cores after set-up and build.
+# results/soak.json. About 10 minutes on two CPU cores after set-up and build.
 #   scripts/soak.sh               200 kills, 100,000 flipped bits, every system call failing, 61 sizes of a full disk, 10,000 histories, then
-#                                 1,000,000 mutated inputs for each reader under AddressSanitizer and UndefinedBehaviorSanitizer
+#                                 100,000 mutated inputs for each reader under AddressSanitizer and UndefinedBehaviorSanitizer
 #   SEED=2 OUT=FILE ...           other random choices (default 1); another result file
-#   FUZZ_INPUTS=100000 ...        another number of mutated inputs
+#   FUZZ_INPUTS=1000000 ...       another number of mutated inputs
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 out=${OUT:-results/soak.json}
 seed=${SEED:-1}
-inputs=${FUZZ_INPUTS:-1000000}
+inputs=${FUZZ_INPUTS:-100000}
 scripts/setup.sh
 say "Build (release)"
 build release --target tandem soak
