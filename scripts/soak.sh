@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves in numbers that checkpoints survive kills, damage and failing system calls, and that readers survive mutated files; writes
-# results/soak.json. About 10 minutes on two CPU cores after set-up and build.
+# results/soak.json. About 5 minutes on two CPU cores after set-up and build.
 #   scripts/soak.sh               200 kills, 100,000 flipped bits, every system call failing, 61 sizes of a full disk, 10,000 histories, then
 #                                 100,000 mutated inputs for each reader under AddressSanitizer and UndefinedBehaviorSanitizer
 #   SEED=2 OUT=FILE ...           other random choices (default 1); another result file
