@@ -1,6 +1,7 @@
 #include "nn/attend.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int64_t kQueriesPerBlock = 256;
 constexpr int64_t kFewestQueriesPerBlock = 32;
+constexpr int64_t kKeysPerConversion = 1024;  // of a decode step: these stay in a core's cache
 
 struct Range {
   int64_t begin = 0, end = 0;
@@ -152,6 +154,33 @@ std::vector<Block> make_blocks(int64_t n_queries, int64_t n_keys, const AttendMa
   return blocks;
 }
 
+/// A decode step over a cache of another type: grouped [B, G, R, K], one query each of R heads.
+/// Keys and values are converted a piece at a time, as the softmax goes over them once with its
+/// running maximum and sum (Milakov and Gimelshein 2018, "Online normalizer calculation for
+/// softmax").
+Tensor attend_converting(const Tensor& grouped, const Tensor& k, const Tensor& v,
+                         const std::optional<Tensor>& bias) {
+  const double scale = 1 / std::sqrt(static_cast<double>(grouped.size(3)));
+  const auto wide = float_or_wider(grouped.scalar_type());
+  Tensor highest, sum, mixed;  // [B, G, R, 1] twice, [B, G, R, K]
+  for (int64_t begin = 0; begin < k.size(1); begin += kKeysPerConversion) {
+    const int64_t n = std::min(kKeysPerConversion, k.size(1) - begin);
+    const auto piece = [&](const Tensor& x) {
+      return x.narrow(1, begin, n).to(grouped.scalar_type()).transpose(1, 2);  // [B, G, n, K]
+    };
+    auto scores = grouped.matmul(piece(k).transpose(2, 3)).to(wide) * scale;  // [B, G, R, n]
+    if (bias) scores = scores + bias->narrow(3, begin, n);
+    const auto above = begin == 0 ? scores.amax(-1, true) : scores.amax(-1, true).maximum(highest);
+    const auto p = (scores - above).exp();
+    const auto added = p.to(grouped.scalar_type()).matmul(piece(v)).to(wide);
+    const auto kept = begin == 0 ? Tensor() : (highest - above).exp();
+    sum = begin == 0 ? p.sum(-1, true) : sum * kept + p.sum(-1, true);
+    mixed = begin == 0 ? added : mixed * kept + added;
+    highest = above;
+  }
+  return (mixed / sum).to(grouped.scalar_type());
+}
+
 /// Queries [B, T, H, K] over keys and values [B, S, G, K]. visible: [B or 1, T, S], undefined: all.
 Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& visible) {
   const int64_t n_queries = q.size(1), n_kv_heads = k.size(2), n_shared = q.size(2) / n_kv_heads;
@@ -170,8 +199,11 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
   const auto like_queries = [&](const Tensor& x) {
     return x.to(q.scalar_type()).transpose(1, 2);
   };  // a cache may be of another type
-  const auto out =
-      torch::scaled_dot_product_attention(grouped, like_queries(k), like_queries(v), bias);
+  const bool in_pieces =
+      n_queries == 1 && k.scalar_type() != q.scalar_type() && k.size(1) > kKeysPerConversion;
+  const auto out = in_pieces ? attend_converting(grouped, k, v, bias)
+                             : torch::scaled_dot_product_attention(grouped, like_queries(k),
+                                                                   like_queries(v), bias);
   return out.unflatten(2, {n_shared, n_queries}).permute({0, 3, 1, 2, 4}).flatten(2, 3);
 }
 

@@ -216,6 +216,22 @@ TEST(AttendDtypeTest, KeysOfAnotherTypeAreConverted) {
 
 // The first key's value gets 256 from the first block of queries and 0.9 from each of four others,
 // which a sum in bfloat16 would lose: its spacing there is 2.
+TEST(AttendDtypeTest, ADecodeStepConvertsALongCacheInPieces) {
+  const auto q = torch::randn({3, 1, 6, 10}, seeded(41), torch::kFloat64);
+  const auto k = torch::randn({3, 2611, 2, 10}, seeded(42)).to(torch::kBFloat16);
+  const auto v = torch::randn({3, 2611, 2, 10}, seeded(43)).to(torch::kBFloat16);
+  const auto wide_k = k.to(torch::kFloat64), wide_v = v.to(torch::kFloat64);
+  const AttendMask plain;
+  AttendMask ragged;  // the first row's keys end in the first piece, the last row has none
+  ragged.key_lengths = torch::tensor({7, 2611, 0}, torch::kInt64);
+  ragged.query_index = torch::tensor({6, 2610, 0}, torch::kInt64).unsqueeze(1);
+  for (const auto& mask : {plain, ragged}) {
+    const auto expected =
+        attend_by_definition(q, wide_k, wide_v, visible_by_definition(3, 1, 2611, mask));
+    expect_close(attend(q, k, v, mask), expected);
+  }
+}
+
 TEST(AttendDtypeTest, GradientsOfBlocksAreAddedInFloat32) {
   constexpr int64_t kTokens = 5 * 256;
   const auto zeros = torch::zeros({1, kTokens, 1, 8}, torch::kBFloat16);
