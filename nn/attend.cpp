@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "nn/recomputing_runner.h"
 
@@ -162,17 +163,19 @@ Tensor attend_converting(const Tensor& grouped, const Tensor& k, const Tensor& v
                          const std::optional<Tensor>& bias) {
   const double scale = 1 / std::sqrt(static_cast<double>(grouped.size(3)));
   const auto wide = float_or_wider(grouped.scalar_type());
+  const std::vector<int64_t> sizes = {k.size(0), k.size(2), kKeysPerConversion, k.size(3)};
+  const Tensor keys = torch::empty(sizes, grouped.options()), values = torch::empty_like(keys);
   Tensor highest, sum, mixed;  // [B, G, R, 1] twice, [B, G, R, K]
   for (int64_t begin = 0; begin < k.size(1); begin += kKeysPerConversion) {
     const int64_t n = std::min(kKeysPerConversion, k.size(1) - begin);
-    const auto piece = [&](const Tensor& x) {
-      return x.narrow(1, begin, n).to(grouped.scalar_type()).transpose(1, 2);  // [B, G, n, K]
+    const auto converted = [&](const Tensor& buffer, const Tensor& x) {
+      return buffer.narrow(2, 0, n).copy_(x.narrow(1, begin, n).transpose(1, 2));  // [B, G, n, K]
     };
-    auto scores = grouped.matmul(piece(k).transpose(2, 3)).to(wide) * scale;  // [B, G, R, n]
-    if (bias) scores = scores + bias->narrow(3, begin, n);
+    auto scores = grouped.matmul(converted(keys, k).transpose(2, 3)).to(wide) * scale;
+    if (bias) scores = scores + bias->narrow(3, begin, n);  // [B, G, R, n]
     const auto above = begin == 0 ? scores.amax(-1, true) : scores.amax(-1, true).maximum(highest);
     const auto p = (scores - above).exp();
-    const auto added = p.to(grouped.scalar_type()).matmul(piece(v)).to(wide);
+    const auto added = p.to(grouped.scalar_type()).matmul(converted(values, v)).to(wide);
     const auto kept = begin == 0 ? Tensor() : (highest - above).exp();
     sum = begin == 0 ? p.sum(-1, true) : sum * kept + p.sum(-1, true);
     mixed = begin == 0 ? added : mixed * kept + added;
@@ -199,8 +202,8 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
   const auto like_queries = [&](const Tensor& x) {
     return x.to(q.scalar_type()).transpose(1, 2);
   };  // a cache may be of another type
-  const bool in_pieces =
-      n_queries == 1 && k.scalar_type() != q.scalar_type() && k.size(1) > kKeysPerConversion;
+  const bool in_pieces = !torch::GradMode::is_enabled() && n_queries == 1 &&
+                         k.scalar_type() != q.scalar_type() && k.size(1) > kKeysPerConversion;
   const auto out = in_pieces ? attend_converting(grouped, k, v, bias)
                              : torch::scaled_dot_product_attention(grouped, like_queries(k),
                                                                    like_queries(v), bias);

@@ -217,6 +217,7 @@ TEST(AttendDtypeTest, KeysOfAnotherTypeAreConverted) {
 // The first key's value gets 256 from the first block of queries and 0.9 from each of four others,
 // which a sum in bfloat16 would lose: its spacing there is 2.
 TEST(AttendDtypeTest, ADecodeStepConvertsALongCacheInPieces) {
+  const torch::NoGradGuard no_grad;
   const auto q = torch::randn({3, 1, 6, 10}, seeded(41), torch::kFloat64);
   const auto k = torch::randn({3, 2611, 2, 10}, seeded(42)).to(torch::kBFloat16);
   const auto v = torch::randn({3, 2611, 2, 10}, seeded(43)).to(torch::kBFloat16);
