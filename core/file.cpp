@@ -54,6 +54,14 @@ struct stat status_of(int fd, const std::string& path) {
   return status;
 }
 
+/// Its status, or none where there is no such thing. That it cannot be looked at is no answer.
+std::optional<struct stat> look_at(const std::string& path) {
+  struct stat status {};
+  if (retry([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
+  if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+  throw read_failed(path, "look at it");
+}
+
 /// Puts the names in a folder into `names`. Returns the errno of what failed, or 0.
 int list_names(const std::string& path, std::vector<std::string>& names) {
   const int fd = open_file(path, O_RDONLY | O_DIRECTORY);
@@ -323,16 +331,6 @@ void write_folder(const std::string& folder,
     throw;
   }
 }
-
-namespace {
-/// Its status, or none where there is no such thing. That it cannot be looked at is no answer.
-std::optional<struct stat> look_at(const std::string& path) {
-  struct stat status {};
-  if (retry([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
-  if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
-  throw read_failed(path, "look at it");
-}
-}  // namespace
 
 bool exists(const std::string& path) { return look_at(path).has_value(); }
 

@@ -15,6 +15,14 @@ struct TokenEnds {
   Init embedding_init, head_init;
 };
 
+/// The ends that a family's config asks for, its head drawn as a linear layer's weight. Throws c10::Error while vocab_size is absent.
+template <typename Config>
+TokenEnds token_ends(const Config& config, int64_t n_layers, double embedding_std) {
+  TORCH_CHECK(config.vocab_size, "vocab_size is absent: it is set from the tokenizer before a model is built");
+  return {*config.vocab_size, n_layers, config.tie_embeddings, config.embedding_scale, init_normal(embedding_std),
+          init_kaiming_uniform(config.d_model)};
+}
+
 /// Embedding, a DecoderStack, a head: what YOCO, Transformer and hybrids are. The stack's children are registered as children of the model itself, so names
 /// begin with `self_decoder.`, `layers.` and so on. Parameters of its own: embedding.weight [V, D], head.weight [V, D] unless tied.
 class StackLanguageModel : public LanguageModel {

@@ -4,10 +4,7 @@
 #   scripts/bench_inference.sh                        1K to 64K tokens, caches of float32 and bfloat16
 #   LENGTHS=1024,4096 CACHES=float32 OUT=FOLDER ...   other lengths and caches; another folder for the results
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-scripts/setup.sh
-say "Build (release)"
-build release --target tandem
-tandem="$ROOT/build/release/tandem"
+build_tandem release
 out=${OUT:-runs/bench_inference}
 lengths=${LENGTHS:-1024,2048,4096,8192,16384,32768,65536}
 caches=${CACHES:-float32 bfloat16}

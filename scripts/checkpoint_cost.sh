@@ -6,10 +6,7 @@
 #   STEPS=60 EVERY=10 ROUNDS=3 OUT=FOLDER   how long, how often, how many times; another folder for everything it makes
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
-scripts/setup.sh
-say "Build (release)"
-build release --target tandem
-tandem="$ROOT/build/release/tandem"
+build_tandem release
 out=${OUT:-runs/checkpoint_cost}
 config=${CONFIG:-configs/quickstart/yoco.yaml}
 steps=${STEPS:-60} every=${EVERY:-10} rounds=${ROUNDS:-3}

@@ -23,4 +23,11 @@ build() {
     { cat "$ROOT/build/configure-$preset.log" >&2; return 1; }
   "$ROOT/.venv/bin/cmake" --build "$ROOT/build/$preset" "$@"
 }
+# build_tandem PRESET: set-up and the program alone, without tests; its path is in $tandem then.
+build_tandem() {
+  scripts/setup.sh
+  say "Build ($1)"
+  build "$1" --target tandem
+  tandem="$ROOT/build/$1/tandem"
+}
 mkdir -p build

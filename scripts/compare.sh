@@ -6,10 +6,7 @@
 #   STEPS=100 OUT=FOLDER ...                fewer steps for each model; another folder for everything it makes
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
-scripts/setup.sh
-say "Build (release)"
-build release --target tandem
-tandem="$ROOT/build/release/tandem"
+build_tandem release
 out=${OUT:-runs/compare}
 seeds=${SEEDS:-0 1 2}
 made_from "$out" "TEXT=${TEXT:-} STEPS=${STEPS:-}"

@@ -5,12 +5,9 @@
 #   STEPS=100 OUT=FOLDER ...            fewer steps for each model; another folder for everything it makes
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
-scripts/setup.sh
 preset=release
 if nvidia-smi -L >/dev/null 2>&1; then preset=cuda; fi
-say "Build ($preset)"
-build "$preset" --target tandem
-tandem="$ROOT/build/$preset/tandem"
+build_tandem "$preset"
 out=${OUT:-runs/quickstart}
 begin=$SECONDS
 made_from "$out" "TEXT=${TEXT:-} STEPS=${STEPS:-}"

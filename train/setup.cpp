@@ -190,32 +190,42 @@ void check_same_run(const std::string& run_folder, const Checkpoint& checkpoint,
     return bad_usage(run_folder + ": cannot be resumed: " + what +
                      "; go back, or start another run with --out");
   };
-  const auto compare_begin = [&](const char* key, const char* what, int64_t now) {
-    const int64_t before = from_state(checkpoint, [&](const ordered_json& state) {
-      return state.contains(key) ? get_int(state, key, 0, INT64_MAX) : 0;  // of 0.1.0: no stages
-    });
+  const auto compare_begin = [&](int64_t before, const char* what, int64_t now) {
     if (before != now)
       throw refused(std::string(what) + " began after step " + std::to_string(before) +
                     ", now after step " + std::to_string(now));
   };
-  compare_begin("stage_begin", "the stage", stage.begin);
-  compare_begin("schedule_begin", "lr_schedule", stage.schedule_begin);
-  compare_begin("ramp_begin", "training.batch_ramp", stage.ramp_begin);
-  compare_begin("samples_begin", "the stage's data", stage.samples_begin);
+  const auto compare_hash = [&](const std::string& before, const char* key,
+                                const std::string& now) {
+    if (before != now)
+      throw refused("the contents of " + std::string(key) + " changed, their hash was " + before +
+                    ", is " + now);
+  };
+  struct {
+    int64_t stage, schedule, ramp, samples;  // where they began
+    Origins origins;
+  } before;
+  from_state(checkpoint, [&](const ordered_json& state) {
+    const auto begin = [&](const char* key) {
+      return state.contains(key) ? get_int(state, key, 0, INT64_MAX) : 0;  // of 0.1.0: no stages
+    };
+    before = {begin("stage_begin"),
+              begin("schedule_begin"),
+              begin("ramp_begin"),
+              begin("samples_begin"),
+              {get_string(state, "tokenizer_hash"), get_string(state, "data_hash")}};
+  });
+  compare_begin(before.stage, "the stage", stage.begin);
+  compare_begin(before.schedule, "lr_schedule", stage.schedule_begin);
+  compare_begin(before.ramp, "training.batch_ramp", stage.ramp_begin);
+  compare_begin(before.samples, "the stage's data", stage.samples_begin);
   if (stage.config.training.batch_ramp &&
       old_config.training.micro_batch_size != stage.config.training.micro_batch_size)
     throw refused(
         "training.micro_batch_size changed, to whole ones of which training.batch_ramp "
         "rounds its steps");
-  const auto compare = [&](const char* hash, const char* key, const std::string& now) {
-    const std::string before =
-        from_state(checkpoint, [&](const ordered_json& state) { return get_string(state, hash); });
-    if (before == now) return;
-    throw refused("the contents of " + std::string(key) + " changed, their hash was " + before +
-                  ", is " + now);
-  };
-  compare("tokenizer_hash", "data.tokenizer", origins.tokenizer);
-  compare("data_hash", "data.train", origins.data);
+  compare_hash(before.origins.tokenizer, "data.tokenizer", origins.tokenizer);
+  compare_hash(before.origins.data, "data.train", origins.data);
 }
 
 Flops flops_per_token(const LanguageModel& model, int64_t context_length) {
