@@ -221,29 +221,36 @@ void ConfigReader::read_choice(const ConfigNode& node, const std::string& path, 
   expect(node, path, Kind::kMap, "a map with " + out.key + ", one of: " + joined(names));
   ConfigReader reader(node, path);
   reader.choice_key_ = out.key;
-  std::string name = out.name;
-  if (const ConfigNode* named = reader.take(out.key.c_str())) {
-    name = string_at(*named, reader.join(out.key.c_str()));
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
-      const std::string near = nearest(name, names);
-      throw wrong(
-          *named, reader.join(out.key.c_str()),
-          "one of: " + joined(names) + (near.empty() ? "" : "; did you mean " + near + "?"));
-    }
-  } else if (name.empty()) {
-    std::vector<std::string> written;
-    for (const auto& entry : node.entries) written.push_back(entry.first);
-    const std::string near = nearest(out.key, written);
-    const bool misspelt = !near.empty() && near != out.key;
-    throw bad_config(node.origin,
-                     reader.join(out.key.c_str()) +
-                         " is missing, expected one of: " + joined(names) +
-                         (misspelt ? "; is " + near + " meant to be " + out.key + "?" : ""));
-  }
+  const std::string name = reader.name_of_option(out);
   reader.known_.clear();
   out.pick(name);  // always a new config: copies of a Choice share theirs
   out.config->read(reader);
   reader.finish();
+}
+
+void ConfigReader::inline_choice(Choice& out) {
+  out.pick(name_of_option(out));
+  out.config->read(*this);
+}
+
+std::string ConfigReader::name_of_option(const Choice& out) {
+  const auto names = names_of(out.options);
+  const std::string key = join(out.key.c_str());
+  if (const ConfigNode* named = take(out.key.c_str())) {
+    const std::string name = string_at(*named, key);
+    if (std::find(names.begin(), names.end(), name) != names.end()) return name;
+    const std::string near = nearest(name, names);
+    throw wrong(*named, key,
+                "one of: " + joined(names) + (near.empty() ? "" : "; did you mean " + near + "?"));
+  }
+  if (!out.name.empty()) return out.name;
+  std::vector<std::string> written;
+  for (const auto& entry : node_.entries) written.push_back(entry.first);
+  const std::string near = nearest(out.key, written);
+  const bool misspelt = !near.empty() && near != out.key;
+  throw bad_config(node_.origin, key + " is missing, expected one of: " + joined(names) +
+                                     (misspelt ? "; is " + near + " meant to be " + out.key + "?"
+                                               : ""));
 }
 
 void ConfigReader::finish() const {
@@ -317,6 +324,12 @@ void ConfigWriter::choices(const char* key, std::vector<Choice>& in, const Choic
   ConfigNode list = ConfigNode::make_list();
   for (auto& [unused, node] : elements.node_.entries) list.items.push_back(std::move(node));
   add(key, std::move(list));
+}
+
+void ConfigWriter::inline_choice(Choice& in) {
+  if (!in.config) return;
+  add(in.key.c_str(), string_node(in.name));
+  in.config->write(*this);
 }
 
 void ConfigWriter::raw(const char* key, ConfigNode& in) {

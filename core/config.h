@@ -7,6 +7,7 @@
 //   visit.section("rope", rope);                            a nested config struct (also std::optional<Struct>: absent or a map)
 //   visit.list("train", sources);                           std::vector of config structs
 //   visit.choice("mixer", choice) / visit.choices("mixers", choices)   a Choice, or std::vector<Choice>
+//   visit.inline_choice(choice)                             a Choice whose keys stand among the struct's own
 // A struct may also have `void check(Checker& check) const` for rules across fields, called after all values were read.
 #include <cstdint>
 #include <functional>
@@ -113,6 +114,8 @@ class ConfigReader {
   void choice(const char* key, Choice& out);
   /// `prototype` gives the table and the key of each element.
   void choices(const char* key, std::vector<Choice>& out, const Choice& prototype);
+  /// The key that names the option and the option's keys stand in this very map.
+  void inline_choice(Choice& out);
   /// A map of free keys, such as the overrides of a stage: taken whole, checked by whoever uses it.
   void raw(const char* key, ConfigNode& out);
 
@@ -133,6 +136,8 @@ class ConfigReader {
   const ConfigNode* list_at(const char* key);
   std::string join(const char* key) const;
   static void read_choice(const ConfigNode& node, const std::string& path, Choice& out);
+  /// The name that the map gives, checked; out.name where it gives none.
+  std::string name_of_option(const Choice& out);
 
   const ConfigNode& node_;
   std::string path_;
@@ -166,6 +171,7 @@ class ConfigWriter {
   }
   void choice(const char* key, Choice& in);
   void choices(const char* key, std::vector<Choice>& in, const Choice& prototype);
+  void inline_choice(Choice& in);
   void raw(const char* key, ConfigNode& in);
 
   template <typename S>
@@ -210,6 +216,7 @@ class Checker {
   void choices(const char* key, std::vector<Choice>& in, const Choice&) {
     for (size_t i = 0; i < in.size(); ++i) { Checker c(child(key, i), join(key, i)); in[i].config->check(c); }
   }
+  void inline_choice(Choice& in) { if (in.config) in.config->check(*this); }
   /// Checks the nested configs of `in`, then `in` itself.
   template <typename S>
   void run(S& in) {
@@ -237,6 +244,15 @@ struct ConfigOf final : AnyConfig {
 template <typename C>
 Option option(std::string name) {
   return {std::move(name), [] { return std::make_unique<ConfigOf<C>>(); }};
+}
+/// The same with other defaults than C's own, such as a table that C does not know.
+template <typename C>
+Option option(std::string name, C defaults) {
+  return {std::move(name), [defaults] {
+            auto config = std::make_unique<ConfigOf<C>>();
+            config->value = defaults;
+            return config;
+          }};
 }
 
 /// Reads `node` into `out` and runs all checks.

@@ -7,9 +7,19 @@ namespace tandem {
 
 /// How a model wants its rows. A model says it (LanguageModel::packing); training, score, eval and generate all lay rows out by it.
 struct Packing {
-  int64_t multiple = 1;         // a row's length is a multiple of this
-  int64_t unscored_prefix = 0;  // the first tokens of a sequence that the model gives no probability, beyond the very first
+  int64_t multiple = 1;         // a row's length is a multiple of this: the block length of a Block Transformer
+  int64_t unscored_prefix = 0;  // the first columns of a row, and of a document that sees no other, for whose targets the model gives no probability
+  bool pad_documents = false;   // documents are padded in front, and behind to a multiple, so that none shares a block with another
+  int64_t max_length = 0;       // no row may be longer; 0 = any length
+
+  /// Tokens of padding in front of a sequence whose every token but the first is to be scored.
+  int64_t padding_to_score() const { return pad_documents ? multiple - 1 : 0; }
+  /// Tokens of padding in front of a prompt of n tokens: up to a multiple, so that whole blocks follow. A model that does not pad documents needs none, unless
+  /// the prompt does not fill a block.
+  int64_t padding_to_continue(int64_t n) const;
 };
+/// A token that only fills a block: what LanguageModel::extend takes for padding in front of a row.
+inline constexpr int64_t kPadding = -1;
 
 /// One row of a batch on the host: column t feeds tokens[t] and scores targets[t] = the token after it.
 struct Row {
@@ -21,11 +31,14 @@ struct Row {
 };
 inline constexpr int64_t kIgnored = -100;
 
-/// Lays one sequence of n tokens out as a row that scores tokens 1 .. n-1 given what is before them; the row has n - 1 columns,
-/// padded at the end to `packing.multiple` with token 0 and segment -1. n = 1 gives one column and no target.
-Row row_of_sequence(std::span<const int64_t> tokens, const Packing& packing);
-/// Back again: log p of each of the n tokens from the row's NLL (nll[t] belongs to token t + 1); NaN where not scored.
-std::vector<double> log_probs_of_sequence(std::span<const float> nll, int64_t n);
+/// Lays one sequence of n tokens out as a row that scores tokens 1 .. n-1 given what is before them, but for the first `unscored` of these: padding_to_score()
+/// columns of padding, then n - 1, padded at the end to `packing.multiple`; padding has token 0 and segment -1. n = 1 gives one column and no target.
+Row row_of_sequence(std::span<const int64_t> tokens, const Packing& packing, int64_t unscored = 0);
+/// Back again: log p of each of the n tokens from the row's NLL; NaN where not scored.
+std::vector<double> log_probs_of_sequence(std::span<const float> nll, int64_t n, const Packing& packing);
+/// Targets that the model gives no probability become unscored: in the first unscored_prefix columns of each row and in those of each block that is the first of its
+/// document, where documents have segments of their own.
+void apply_packing(std::vector<Row>& rows, const Packing& packing);
 
 /// Makes rows equally long by padding at the end with token 0, ignored targets, segment -1 and, where a row has weights, weight 0.
 void pad_rows(std::vector<Row>& rows);

@@ -321,6 +321,74 @@ TEST(ConfigTest, ChoiceKeepsThePickedOptionAndCopiesStayApart) {
   EXPECT_THROW(choice.pick("none"), std::out_of_range);
 }
 
+/// Keys of its own beside those of an option; the option's checks name its keys.
+struct InlineConfig {
+  int64_t prefix = 2;
+  Choice stack = mixer();
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("prefix", prefix, at_least(1));
+    visit.inline_choice(stack);
+  }
+};
+
+TEST(ConfigTest, AnInlineChoiceStandsAmongTheStructsOwnKeys) {
+  auto config = read<InlineConfig>("name: sliding_window\nprefix: 3\nwindow: 5\nhead_dim: 8\n");
+  EXPECT_EQ(config.prefix, 3);
+  EXPECT_EQ(config.stack.name, "sliding_window");
+  EXPECT_EQ(config.stack.as<WindowConfig>().window, 5);
+  EXPECT_EQ(
+      write_config(config),
+      parse_yaml("{prefix: 3, name: sliding_window, n_heads: 8, head_dim: 8, window: 5}", ""));
+  auto again = config;  // copies stay apart, and the option picked before is kept
+  read_config(parse_yaml("{window: 9}", ""), again);
+  EXPECT_EQ(again.stack.as<WindowConfig>().window, 9);
+  EXPECT_EQ(config.stack.as<WindowConfig>().window, 5);
+  InlineConfig empty;
+  EXPECT_EQ(write_config(empty), parse_yaml("{prefix: 2}", ""));
+}
+
+TEST(ConfigTest, AnInlineChoiceSaysWhatAChoiceSays) {
+  EXPECT_EQ(error_of<InlineConfig>("prefix: 2\nname: slidng_window", "decoder"),
+            "a.yaml:2: decoder.name = slidng_window, expected one of: gated_retention, "
+            "sliding_window; did you mean sliding_window?");
+  EXPECT_EQ(error_of<InlineConfig>("name: x"),
+            "a.yaml:1: name = x, expected one of: gated_retention, sliding_window");
+  EXPECT_EQ(error_of<InlineConfig>("name: [x]"), "a.yaml:1: name = [x], expected a string");
+  EXPECT_EQ(error_of<InlineConfig>("prefix: 2", "decoder"),
+            "a.yaml:1: decoder.name is missing, expected one of: gated_retention, sliding_window");
+  EXPECT_EQ(error_of<InlineConfig>("nam: sliding_window", "decoder"),
+            "a.yaml:1: decoder.name is missing, expected one of: gated_retention, sliding_window; "
+            "is nam meant to be name?");
+  EXPECT_EQ(error_of<InlineConfig>("name: sliding_window\nwindow: 0", "decoder"),
+            "a.yaml:2: decoder.window = 0, expected an integer >= 1");
+  EXPECT_EQ(error_of<InlineConfig>("name: sliding_window\nprefix: 0", "decoder"),
+            "a.yaml:2: decoder.prefix = 0, expected an integer >= 1");
+  EXPECT_EQ(error_of<InlineConfig>("name: sliding_window\nwidow: 1", "decoder"),
+            "a.yaml:2: unknown key decoder.widow; did you mean window? known here: head_dim, "
+            "n_heads, n_kv_heads, name, prefix, window");
+  EXPECT_EQ(error_of<InlineConfig>("name: sliding_window\nn_kv_heads: 3", "decoder"),
+            "a.yaml:2: decoder.n_kv_heads = 3, expected a divisor of 8");
+  EXPECT_EQ(error_of<InlineConfig>("name: gated_retention\nrope: {base: 0}", "decoder"),
+            "a.yaml:2: decoder.rope.base = 0, expected a number > 0");
+}
+
+TEST(ConfigTest, AnOptionMayHaveDefaultsOfItsOwn) {
+  const std::vector<Option> options = {
+      option<WindowConfig>("plain"),
+      option<WindowConfig>("narrow", {.n_heads = 4, .n_kv_heads = 2, .window = 3})};
+  Choice choice;
+  choice.options = options;
+  choice.pick("narrow");
+  choice.as<WindowConfig>().window = 77;
+  choice.pick("narrow");  // the defaults once more
+  EXPECT_EQ(choice.as<WindowConfig>().window, 3);
+  EXPECT_EQ(choice.as<WindowConfig>().n_kv_heads, 2);
+  EXPECT_EQ(choice.as<WindowConfig>().head_dim, 64);
+  choice.pick("plain");
+  EXPECT_EQ(choice.as<WindowConfig>().window, 1024);
+}
+
 TEST(ConfigTest, OverridesAreReadLikeTheFile) {
   ConfigNode root =
       parse_yaml("model:\n  family: yoco\n  mixers: [{name: sliding_window}]\n", "a.yaml");

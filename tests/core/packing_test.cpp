@@ -14,6 +14,8 @@ namespace {
 using testing::ElementsAre;
 
 constexpr int64_t kNo = kIgnored;
+constexpr Packing kBlocks = {.multiple = 4, .unscored_prefix = 3, .pad_documents = true};
+constexpr Packing kBlocksWithoutPadding = {.multiple = 4, .unscored_prefix = 3};
 
 TEST(PackingTest, ColumnTScoresTheTokenAfterIt) {
   const Row row = row_of_sequence(std::vector<int64_t>{5, 6, 7, 8}, {});
@@ -41,6 +43,87 @@ TEST(PackingTest, ShortSequences) {
   EXPECT_THAT(within_prefix.targets, ElementsAre(kNo));
 }
 
+TEST(PackingTest, PaddingInFrontLetsTheSecondTokenBeScored) {
+  const Row row = row_of_sequence(std::vector<int64_t>{5, 6, 7, 8}, kBlocks);
+  EXPECT_THAT(row.tokens, ElementsAre(0, 0, 0, 5, 6, 7, 0, 0));
+  EXPECT_THAT(row.targets, ElementsAre(kNo, kNo, kNo, 6, 7, 8, kNo, kNo));
+  EXPECT_THAT(row.segment, ElementsAre(-1, -1, -1, 0, 0, 0, -1, -1));
+  const Row lone = row_of_sequence(std::vector<int64_t>{5}, kBlocks);
+  EXPECT_THAT(lone.tokens, ElementsAre(0, 0, 0, 5));
+  EXPECT_THAT(lone.targets, ElementsAre(kNo, kNo, kNo, kNo));
+  EXPECT_THAT(lone.segment, ElementsAre(-1, -1, -1, 0));
+}
+
+TEST(PackingTest, TheFirstTargetsMayBeContextOnly) {
+  const std::vector<int64_t> tokens = {5, 6, 7, 8, 9, 10};
+  EXPECT_THAT(row_of_sequence(tokens, {}, 2).targets, ElementsAre(kNo, kNo, 8, 9, 10));
+  EXPECT_THAT(row_of_sequence(tokens, kBlocks, 2).targets,
+              ElementsAre(kNo, kNo, kNo, kNo, kNo, 8, 9, 10));
+  // The prefix is counted from the row's start too: it does not come on top.
+  EXPECT_THAT(row_of_sequence(tokens, kBlocksWithoutPadding, 2).targets,
+              ElementsAre(kNo, kNo, kNo, 9, 10, kNo, kNo, kNo));
+  EXPECT_THAT(row_of_sequence(tokens, {}, 77).targets, ElementsAre(kNo, kNo, kNo, kNo, kNo));
+}
+
+TEST(PackingTest, PromptsEndWithABlock) {
+  for (const int64_t multiple : {1, 2, 4, 5}) {
+    const Packing padded = {
+        .multiple = multiple, .unscored_prefix = multiple - 1, .pad_documents = true};
+    const Packing plain = {.multiple = multiple, .unscored_prefix = multiple - 1};
+    EXPECT_EQ(padded.padding_to_score(), multiple - 1);
+    EXPECT_EQ(plain.padding_to_score(), 0);
+    for (int64_t n = 1; n < 14; ++n) {
+      const int64_t padding = padded.padding_to_continue(n);
+      EXPECT_EQ((padding + n) % multiple, 0);
+      EXPECT_GE(padding, 0);
+      EXPECT_LT(padding, multiple);
+      EXPECT_EQ(plain.padding_to_continue(n), n < multiple ? multiple - n : 0);
+    }
+  }
+}
+
+Row row_of_segments(const std::vector<int32_t>& segment) {
+  Row row;
+  row.segment = segment;
+  for (size_t t = 0; t < segment.size(); ++t) {
+    row.tokens.push_back(static_cast<int64_t>(t) + 10);
+    row.targets.push_back(static_cast<int64_t>(t) + 11);
+    row.weights.push_back(0.5f);
+  }
+  return row;
+}
+
+TEST(PackingTest, FirstBlocksOfRowsAndOfDocumentsAreNotScored) {
+  // Three documents: one of two blocks, one of one with padding on both sides, one of three whose
+  // last is cut short.
+  std::vector<Row> rows = {
+      row_of_segments({0, 0, 0, 0, 0, 0, 0, -1, -1, 1, 1, -1, -1, -1, 2, 2, 2, 2, 2, 2, 2, 2})};
+  apply_packing(rows, kBlocks);
+  EXPECT_THAT(rows[0].targets, ElementsAre(kNo, kNo, kNo, 14, 15, 16, 17, 18, kNo, kNo, kNo, 22,
+                                           kNo, kNo, kNo, 26, 27, 28, 29, 30, 31, 32));
+  for (size_t t = 0; t < rows[0].targets.size(); ++t)
+    EXPECT_EQ(rows[0].weights[t], rows[0].targets[t] == kNo ? 0.0f : 0.5f) << t;
+}
+
+TEST(PackingTest, DocumentsThatSeeEachOtherLoseTheFirstBlockOfTheRowOnly) {
+  std::vector<Row> rows = {row_of_segments({-1, -1, 0, 0, 0, 0, 0, -1, -1, 0, 0, 0}),
+                           row_of_segments({0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1}),
+                           row_of_segments({0, 0})};
+  rows[2].weights.clear();
+  apply_packing(rows, kBlocks);
+  EXPECT_THAT(rows[0].targets, ElementsAre(kNo, kNo, kNo, 14, 15, 16, 17, 18, 19, 20, 21, 22));
+  EXPECT_THAT(rows[1].targets, ElementsAre(kNo, kNo, kNo, 14, 15, 16, 17, 18, 19, 20, 21, 22));
+  EXPECT_THAT(rows[2].targets, ElementsAre(kNo, kNo));
+  EXPECT_TRUE(rows[2].weights.empty());
+}
+
+TEST(PackingTest, AModelWithoutAPrefixScoresAll) {
+  std::vector<Row> rows = {row_of_segments({0, 0, 1, 1, 1})};
+  apply_packing(rows, {});
+  EXPECT_THAT(rows[0].targets, ElementsAre(11, 12, 13, 14, 15));
+  EXPECT_THAT(rows[0].weights, ElementsAre(0.5f, 0.5f, 0.5f, 0.5f, 0.5f));
+}
+
 TEST(PackingTest, LengthsAreTheSmallestThatFit) {
   for (int64_t n = 1; n < 30; ++n) {
     for (int64_t multiple = 1; multiple < 9; ++multiple) {
@@ -63,11 +146,16 @@ TEST(PackingTest, NllGoesBackToItsToken) {
   for (const int64_t target : row.targets) {
     nll.push_back(target == kIgnored ? std::nanf("") : static_cast<float>(target));
   }
-  const auto log_probs = log_probs_of_sequence(nll, 11);
+  const auto log_probs = log_probs_of_sequence(nll, 11, {.multiple = 4, .unscored_prefix = 2});
   ASSERT_EQ(log_probs.size(), 11u);
   for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(std::isnan(log_probs[i]));
   for (size_t i = 3; i < 11; ++i) EXPECT_EQ(log_probs[i], -static_cast<double>(tokens[i]));
-  const auto lone = log_probs_of_sequence(std::vector<float>{0.f}, 1);
+  const auto padded = log_probs_of_sequence(
+      std::vector<float>{9.f, 9.f, std::nanf(""), 1.f, 2.f, 3.f, 9.f, 9.f}, 4, kBlocks);
+  EXPECT_TRUE(std::isnan(padded[0]));
+  EXPECT_EQ(std::vector<double>(padded.begin() + 1, padded.end()),
+            (std::vector<double>{-1, -2, -3}));
+  const auto lone = log_probs_of_sequence(std::vector<float>{0.f}, 1, {});
   ASSERT_EQ(lone.size(), 1u);
   EXPECT_TRUE(std::isnan(lone[0]));
 }
@@ -105,8 +193,16 @@ TEST(PackingTest, RefusesWhatCannotBeLaidOut) {
       "row_of_sequence: multiple = 0, unscored_prefix = 0, expected at least 1 and 0",
       [] { row_of_sequence(std::vector<int64_t>{1}, {.multiple = 0}); });
   expect_error<std::logic_error>(
-      "log_probs_of_sequence: n = 4 tokens of 2 columns, expected 1 to columns + 1",
-      [] { log_probs_of_sequence(std::vector<float>(2), 4); });
+      "log_probs_of_sequence: n = 4 tokens after 3 of padding, of 5 columns, expected 1 to "
+      "columns - padding + 1",
+      [] { log_probs_of_sequence(std::vector<float>(5), 4, kBlocks); });
+  expect_error<std::logic_error>(
+      "apply_packing: multiple = 2, unscored_prefix = -1, expected at least 1 and 0", [] {
+        std::vector<Row> rows;
+        apply_packing(rows, {.multiple = 2, .unscored_prefix = -1});
+      });
+  expect_error<std::logic_error>("padding_to_continue: a prompt of 0 tokens, expected at least 1",
+                                 [] { kBlocks.padding_to_continue(0); });
 }
 
 }  // namespace
