@@ -93,8 +93,10 @@ Tensor visible_keys(const Block& block, int64_t shift, const AttendMask& mask,
   if (mask.window > 0) visible = visible & (j > i - mask.window);
   if (mask.key_lengths.defined()) visible = visible & (j < mask.key_lengths.view({-1, 1, 1}));
   if (mask.query_segment.defined()) {
-    visible = visible & (mask.query_segment.slice(1, queries.begin, queries.end).unsqueeze(2) ==
-                         mask.key_segment.slice(1, keys.begin, keys.end).unsqueeze(1));
+    const auto of_queries = mask.query_segment.slice(1, queries.begin, queries.end).unsqueeze(2);
+    const auto of_keys = mask.key_segment.slice(1, keys.begin, keys.end).unsqueeze(1);
+    // Padding is -2 as a query and -1 as a key, which are never equal.
+    visible = visible & (of_queries.masked_fill(of_queries < 0, -2) == of_keys.clamp_min(-1));
   }
   return visible;
 }

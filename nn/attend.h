@@ -4,7 +4,7 @@
 namespace tandem {
 
 /// Which keys a query sees. Causal always: key j is seen by the query at key index i when j <= i, j > i - window (window > 0), both are in one
-/// document, and j < key_lengths.
+/// document, and j < key_lengths. A negative segment is padding: such a query sees nothing, such a key is seen by none.
 struct AttendMask {
   Tensor query_index = {};              // [B, T] int64, index of each query among its row's keys; undefined = aligned to the end, S - T + t
   Tensor key_lengths = {};              // [B] int64 valid keys of each row; undefined = all S

@@ -32,6 +32,13 @@ Scoring scoring_of(const Row& row) {
   return scoring;
 }
 
+void check_tokens(const Row& row) {
+  for (size_t t = 0; t < row.tokens.size(); ++t) {
+    TORCH_CHECK(row.tokens[t] >= 0, "make_batch: token ", row.tokens[t], " at column ", t,
+                ", expected an id >= 0; padding has token 0 and segment -1");
+  }
+}
+
 // The scored columns and as many of the first others, which see the fewest keys, as make up `n`;
 // ascending.
 std::vector<int64_t> columns_of(const Scoring& scoring, size_t n) {
@@ -76,6 +83,7 @@ Batch make_batch(const std::vector<Row>& rows, torch::Device device) {
                 " targets and ", row.segment.size(), " segments, expected ", n_tokens, " each");
     TORCH_CHECK(row.weights.empty() || row.weights.size() == n_tokens, "make_batch: a row has ",
                 row.weights.size(), " weights, expected ", n_tokens, " or none");
+    check_tokens(row);
     samples.push_back(row.sample);
     weighted = weighted || !row.weights.empty();
     const Scoring& scoring = scorings.emplace_back(scoring_of(row));

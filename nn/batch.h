@@ -17,7 +17,7 @@ struct Batch {
   double total_weight = 0;  // of the scored targets of this batch, known on the host before the forward pass
 };
 
-/// Rows of equal length (core/packing pads them) to `device`. Targets of weight 0 become unscored. `scored` is given when at most three quarters of
+/// Rows of equal length (core/packing pads them, with token 0) to `device`. Targets of weight 0 become unscored. `scored` is given when at most three quarters of
 /// the columns of any row are.
 Batch make_batch(const std::vector<Row>& rows, torch::Device device);
 

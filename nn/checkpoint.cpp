@@ -314,7 +314,9 @@ void Checkpoint::load_weights(torch::nn::Module& module) const {
   const SafetensorsReader reader(join_path(folder_, kModel));
   const ordered_json& tensors = tensors_of(manifest_, kModel);
   std::set<std::string> unknown;
-  for (const auto& entry : reader.entries()) unknown.insert(entry.name);
+  for (const auto& entry : reader.entries()) {
+    if (!entry.name.starts_with(kUnusedPrefix)) unknown.insert(entry.name);
+  }
   for (auto& parameter : module.named_parameters()) {
     const TensorEntry* entry = reader.find(parameter.key());
     if (!entry)

@@ -17,6 +17,9 @@
 
 namespace tandem {
 
+/// Weights of this prefix belong to no model: an import keeps them for an export, and nothing loads them.
+inline constexpr const char* kUnusedPrefix = "unused.";
+
 /// A piece of an optimizer tensor: elements [begin, end) of the flattened global parameter.
 struct OptimizerPiece {
   std::string name;       // "exp_avg.NAME" or "exp_avg_sq.NAME"

@@ -20,6 +20,7 @@ class DecoderStack : public Module {
   virtual Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) = 0;
   virtual std::unique_ptr<StackState> make_state(const StateShape& shape) const = 0;
   virtual int64_t d_model() const = 0;
+  virtual int64_t n_layers() const = 0;  // for reports
   /// Forward FLOPs by part of `batch` rows, as TokenMixer::forward_flops counts; kPrefill counts with the early exit (Want::kLast).
   virtual Flops forward_flops(Phase phase, int64_t length, int64_t batch) const = 0;
   virtual StateBytes state_bytes(int64_t length, int64_t element_size) const = 0;

@@ -33,18 +33,24 @@ DeviceSampler::DeviceSampler(const SamplingConfig& config, int64_t batch, torch:
 
 Tensor DeviceSampler::next_uniforms() {
   const int64_t within = calls_ % kCallsAhead;
-  if (within == 0) {
+  if (uniforms_from_ != calls_ - within) {
+    uniforms_from_ = calls_ - within;
     const auto options = torch::TensorOptions(torch::kFloat64).pinned_memory(device_.is_cuda());
     const Tensor host = torch::empty({kCallsAhead, batch_}, options);
     double* out = host.mutable_data_ptr<double>();
     for (int64_t call = 0; call < kCallsAhead; ++call) {
       for (const RandomStream& row : streams_)
-        *out++ = row.uniform(static_cast<uint64_t>(calls_ + call));
+        *out++ = row.uniform(static_cast<uint64_t>(uniforms_from_ + call));
     }
     uniforms_ = host.to(device_, /*non_blocking=*/true);
   }
   ++calls_;
   return uniforms_[within].unsqueeze(1);  // [B, 1]
+}
+
+void DeviceSampler::skip(int64_t calls) {
+  TORCH_CHECK(calls >= 0, "DeviceSampler: skip ", calls, " calls, expected at least 0");
+  calls_ += calls;
 }
 
 Tensor DeviceSampler::sample(const Tensor& logits) {

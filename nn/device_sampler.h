@@ -25,14 +25,18 @@ class DeviceSampler {
   /// `rows` are the numbers of the batch's rows in their random streams; empty: 0, 1, 2, ...
   DeviceSampler(const SamplingConfig& config, int64_t batch, torch::Device device,
                 std::vector<int64_t> rows = {});
-  /// logits: [B, V] -> ids [B] int64.
-  Tensor sample(const Tensor& logits);
+  virtual ~DeviceSampler() = default;
+  /// logits: [B, V] -> ids [B] int64. Virtual, so that what a model asks of it can be watched.
+  virtual Tensor sample(const Tensor& logits);
+  /// Passes `calls` >= 0 calls over without drawing: the next sample() is the one after them.
+  void skip(int64_t calls);
 
  private:
   Tensor next_uniforms();
   SamplingConfig config_;
   Tensor forbidden_;  // [n] int64 or undefined
-  Tensor uniforms_;   // [kCallsAhead, B] float64, in [0, 1)
+  Tensor uniforms_;   // [kCallsAhead, B] float64, in [0, 1), of calls uniforms_from_ and on
+  int64_t uniforms_from_ = -1;
   int64_t batch_;
   torch::Device device_;
   std::vector<RandomStream> streams_;  // of the rows

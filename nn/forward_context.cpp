@@ -9,7 +9,7 @@ Tensor at_columns(const Tensor& x, const Tensor& columns) {
 
 Tensor last_of_each_row(const Tensor& x, const ForwardContext& context) {
   if (!context.lengths.defined()) return x.narrow(/*dim=*/1, x.size(1) - 1, 1);
-  return at_columns(x, context.lengths.sub(1).unsqueeze(1));
+  return at_columns(x, context.lengths.sub(1).clamp_min(0).unsqueeze(1));
 }
 
 ForwardContext ForwardContext::at(const Tensor& some) const {
@@ -17,6 +17,7 @@ ForwardContext ForwardContext::at(const Tensor& some) const {
   ForwardContext there = *this;
   there.positions = at_columns(positions, some);
   if (segment.defined()) there.segment = at_columns(segment, some);
+  if (key_segment.defined()) there.key_segment = at_columns(key_segment, some);
   there.columns = some;
   there.lengths = Tensor();
   there.wanted = Tensor();
@@ -25,10 +26,9 @@ ForwardContext ForwardContext::at(const Tensor& some) const {
 
 ForwardContext ForwardContext::at_last() const {
   TORCH_CHECK(positions.defined(), "ForwardContext::at_last: positions are undefined");
-  const auto last = lengths.defined()
-                        ? lengths.sub(1).unsqueeze(1)  // [B, 1]
-                        : torch::full({positions.size(0), 1}, positions.size(1) - 1,
-                                      positions.options());
+  const auto last = lengths.defined() ? lengths.sub(1).clamp_min(0).unsqueeze(1)  // [B, 1]
+                                      : torch::full({positions.size(0), 1}, positions.size(1) - 1,
+                                                    positions.options());
   ForwardContext there = at(last);
   there.lengths = torch::ones({positions.size(0)}, positions.options());
   return there;

@@ -9,9 +9,10 @@ namespace tandem {
 class Communicator;
 class LayerRunner;
 
-/// Of one pass through one stack. Layers only read it; it outlives the backward pass.
+/// Of one pass through one stack. Layers only read it; those that may be run again keep a copy.
 struct ForwardContext {
   Tensor segment;    // [B, T] int32, the document of the row a token belongs to, -1 = padding; undefined = each row is one document without padding
+  Tensor key_segment;  // [B, T] int32, the same of tokens as keys of full attention, where it differs: a token that sees but is not seen; undefined = segment
   Tensor positions;  // [B, T] int64; restart where documents are masked; in inference they continue the state's lengths
   Tensor lengths;    // [B] int64, valid tokens of this call (inference); rows are right-padded; undefined = all T
   Tensor samples;    // [B] int64, as in Batch; undefined in inference
@@ -31,7 +32,7 @@ struct ForwardContext {
 /// x: [B, T] or [B, T, D] -> [B, N] or [B, N, D], at columns [B, N] of each row.
 Tensor at_columns(const Tensor& x, const Tensor& columns);
 
-/// x: [B, T, D] -> [B, 1, D], the row's last valid token (lengths - 1, or T - 1 without lengths).
+/// x: [B, T, D] -> [B, 1, D], the row's last valid token (lengths - 1, or T - 1 without lengths); of a row of length 0 its first column, which means nothing.
 Tensor last_of_each_row(const Tensor& x, const ForwardContext& context);
 
 }  // namespace tandem

@@ -15,18 +15,27 @@ struct FullAttentionState : MixerState {
   KvCache cache;
 };
 
+/// Of whole sequences.
+AttendMask mask_of(const ForwardContext& context) {
+  AttendMask mask{.query_segment = context.segment, .key_segment = context.segment};
+  if (context.key_segment.defined()) {
+    mask.key_segment = context.key_segment;
+    if (!context.segment.defined()) mask.query_segment = torch::zeros_like(context.key_segment);
+  }
+  return mask;
+}
+
 }  // namespace
 
 FullAttention::FullAttention(const FullAttentionConfig& config, const MixerSpec& spec)
-    : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim},
+    : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim,
+                     config.bias},
                     spec) {}
 
 Tensor FullAttention::forward(const Tensor& x, const ForwardContext& context, MixerState* state) {
   const auto [q, k, v] = heads(x, context);
-  if (!state) {
-    return output(
-        attend(q, k, v, {.query_segment = context.segment, .key_segment = context.segment}));
-  }
+  if (!state) return output(attend(q, k, v, mask_of(context)));
+  TORCH_CHECK(!context.key_segment.defined(), "full attention: key_segment is for training");
   auto& cache = dynamic_cast<FullAttentionState&>(*state).cache;
   cache.append(k, v, context.positions, context.lengths);
   return output(attend(q, cache.keys(), cache.values(), cache.mask(context.positions)));

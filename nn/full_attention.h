@@ -10,11 +10,13 @@ struct FullAttentionConfig {
   int64_t n_heads = 8;                // query heads
   std::optional<int64_t> n_kv_heads;  // key/value heads; absent: n_heads
   int64_t head_dim = 64;              // channels per head
+  bool bias = false;                  // of the projections
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_heads", n_heads, at_least(1));
     visit.optional("n_kv_heads", n_kv_heads, at_least(1));
     visit.value("head_dim", head_dim, even());
+    visit.value("bias", bias);
   }
   void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
 };

@@ -72,7 +72,7 @@ struct RowProgress {
   bool running = true;
 
   void take(int64_t id, const GenerateConfig& config) {
-    if (!running) return;
+    if (!running || id == kPadding) return;
     result.ids.push_back(id);
     if (std::find(config.stop_ids.begin(), config.stop_ids.end(), id) != config.stop_ids.end()) {
       end(StopReason::kStopId);
@@ -90,10 +90,33 @@ struct RowProgress {
   }
 };
 
-int64_t longest(std::span<const std::vector<int64_t>> prompts) {
-  size_t most = 0;
-  for (const auto& prompt : prompts) most = std::max(most, prompt.size());
-  return static_cast<int64_t>(most);
+// Tokens of a prompt, those of padding in front of it included.
+int64_t padded_length(const Packing& packing, const std::vector<int64_t>& prompt) {
+  const auto n = static_cast<int64_t>(prompt.size());
+  return packing.padding_to_continue(n) + n;
+}
+
+int64_t longest(const Packing& packing, std::span<const std::vector<int64_t>> prompts) {
+  int64_t most = 0;
+  for (const auto& prompt : prompts) most = std::max(most, padded_length(packing, prompt));
+  return most;
+}
+
+void check_prompts(const Packing& packing, std::span<const std::vector<int64_t>> prompts) {
+  for (const auto& prompt : prompts) {
+    TORCH_CHECK(!prompt.empty(), "prefill: an empty prompt, expected at least 1 token");
+    const int64_t length = padded_length(packing, prompt);
+    TORCH_CHECK(packing.max_length == 0 || length <= packing.max_length, "prefill: a prompt of ",
+                length, " tokens, padding included, expected at most ", packing.max_length,
+                ", the positions of the model");
+  }
+}
+
+// Tokens [begin, end) of a padded prompt go to `to`.
+void copy_padded(const std::vector<int64_t>& prompt, int64_t padding, int64_t begin, int64_t end,
+                 int64_t* to) {
+  for (int64_t t = begin; t < end; ++t)
+    *to++ = t < padding ? kPadding : prompt[static_cast<size_t>(t - padding)];
 }
 
 }  // namespace
@@ -108,6 +131,27 @@ std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t 
                            .dtype = cache_dtype.value_or(parameter.scalar_type())});
 }
 
+std::unique_ptr<ModelState> state_for_prompts(const LanguageModel& model,
+                                              std::span<const std::vector<int64_t>> prompts,
+                                              int64_t room,
+                                              std::optional<torch::Dtype> cache_dtype) {
+  return inference_state(model, static_cast<int64_t>(prompts.size()),
+                         longest(model.packing(), prompts) + room, cache_dtype);
+}
+
+int64_t length_when_continued(const LanguageModel& model,
+                              std::span<const std::vector<int64_t>> prompts, int64_t new_tokens) {
+  const int64_t per_call = model.tokens_per_call();
+  int64_t blocks = 0, calls = 0;  // whole blocks of the longest prompt; calls of generate_block
+  for (const auto& prompt : prompts) {
+    const int64_t n = padded_length(model.packing(), prompt);
+    blocks = std::max(blocks, n / per_call);
+    // where the prompt has begun a block, the first call gives only the rest of it
+    calls = std::max(calls, (n % per_call + new_tokens + per_call - 1) / per_call);
+  }
+  return (blocks + calls) * per_call;
+}
+
 std::optional<torch::Dtype> cache_dtype_of(const std::string& word) {
   if (word == "same") return std::nullopt;
   if (word == "float32") return torch::kFloat32;
@@ -119,24 +163,24 @@ void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts
              ModelState& state) {
   const torch::NoGradGuard no_grad;
   const auto batch = static_cast<int64_t>(prompts.size());
-  const int64_t most = longest(prompts);
-  for (const auto& prompt : prompts)
-    TORCH_CHECK(!prompt.empty(), "prefill: an empty prompt, expected at least 1 token");
+  const Packing packing = model.packing();
+  check_prompts(packing, prompts);
+  const int64_t most = longest(packing, prompts);
   const torch::Device device = model.parameters().front().device();
   const int64_t piece = chunk > 0 ? std::min(chunk, most) : most;
   const int64_t pieces = (most + piece - 1) / piece;
   for (int64_t left = pieces - 1; left >= 0; --left) {  // pieces still to come after this one
     Tensor tokens = torch::zeros({batch, piece}, torch::kInt64);
     Tensor lengths = torch::zeros({batch}, torch::kInt64);
-    auto to = tokens.accessor<int64_t, 2>();
     auto length = lengths.accessor<int64_t, 1>();
     for (int64_t b = 0; b < batch; ++b) {
       const auto& prompt = prompts[static_cast<size_t>(b)];
-      const auto n = static_cast<int64_t>(prompt.size());
+      const int64_t n = padded_length(packing, prompt);
       const int64_t end = std::max<int64_t>(0, n - left * piece),
                     begin = std::max<int64_t>(0, n - (left + 1) * piece);
       length[b] = end - begin;
-      for (int64_t t = begin; t < end; ++t) to[b][t - begin] = prompt[static_cast<size_t>(t)];
+      copy_padded(prompt, n - static_cast<int64_t>(prompt.size()), begin, end,
+                  tokens[b].mutable_data_ptr<int64_t>());
     }
     const auto width = lengths.max().item<int64_t>();  // the first piece is shorter
     tokens = tokens.narrow(1, 0, width);
@@ -168,10 +212,13 @@ std::vector<Generated> generate(LanguageModel& model, std::span<const std::vecto
   if (prompts.empty()) return {};
   const c10::InferenceMode inference;
   const auto batch = static_cast<int64_t>(prompts.size());
-  const int64_t per_call = model.tokens_per_call();
-  const int64_t calls = (config.max_new_tokens + per_call - 1) / per_call;
-  const auto state =
-      inference_state(model, batch, longest(prompts) + calls * per_call, config.cache_dtype);
+  check_prompts(model.packing(), prompts);
+  const int64_t length = length_when_continued(model, prompts, config.max_new_tokens);
+  const int64_t max_length = model.packing().max_length;
+  TORCH_CHECK(max_length == 0 || length <= max_length, "generate: a row comes to ", length,
+              " tokens, padding included, expected at most ", max_length,
+              ", the positions of the model");
+  const auto state = inference_state(model, batch, length, config.cache_dtype);
   DeviceSampler sampler(config.sampling, batch, model.parameters().front().device());
   std::vector<RowProgress> rows;
   for (int64_t b = 0; b < batch; ++b) {

@@ -15,14 +15,21 @@ namespace tandem {
 /// are never narrower than float32).
 std::unique_ptr<ModelState> inference_state(const LanguageModel& model, int64_t batch, int64_t capacity,
                                             std::optional<torch::Dtype> cache_dtype = {});
+/// An empty state with room for each prompt, padded as the model wants it, and `room` tokens after it.
+std::unique_ptr<ModelState> state_for_prompts(const LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t room,
+                                              std::optional<torch::Dtype> cache_dtype = {});
+/// Tokens that the longest row holds once generate_block has added at least `new_tokens` to every prompt: padding in front and the rest of a last block
+/// included.
+int64_t length_when_continued(const LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t new_tokens);
 /// The words of --cache-dtype: "same" (as the parameters), "float32", "bfloat16". Another one is a c10::Error.
 std::optional<torch::Dtype> cache_dtype_of(const std::string& word);
 inline const std::vector<std::string> kCacheDtypes = {"same", "float32", "bfloat16"};
 
 /// Feeds prompts of any lengths >= 1 into an empty `state` of as many rows, at most `chunk` tokens
 /// of each row a call (0 = all at once), and leaves the logits that follow each prompt in
-/// state.next_logits. Pieces are counted from the end, so that each row's last token is in the last
-/// one; only that one asks for logits.
+/// state.next_logits. In front of each prompt stand as many kPadding tokens as the model's Packing
+/// says; they are fed and counted like the rest. Pieces are counted from the end, so that each
+/// row's last token is in the last one; only that one asks for logits.
 void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t chunk,
              ModelState& state);
 
@@ -58,7 +65,8 @@ struct Generated {
 };
 
 /// Continues each prompt: prefill once, then decode until every row has stopped. What a row
-/// gets depends on its prompt and its number only, not on the other rows.
+/// gets depends on its prompt and its number only, not on the other rows. Throws c10::Error before
+/// any work when length_when_continued is more than the model's Packing::max_length.
 std::vector<Generated> generate(LanguageModel& model, std::span<const std::vector<int64_t>> prompts,
                                 const GenerateConfig& config);
 

@@ -32,6 +32,9 @@ void KvCache::append(const Tensor& k, const Tensor& v, const Tensor& positions,
   }
   upper_ += n_tokens;
   lengths_ = lengths.defined() ? lengths_ + lengths : lengths_ + n_tokens;
+  // Rows that grow at different calls are shorter than the sum of the calls; on a GPU asking would
+  // wait for it.
+  if (ragged_ && lengths_.is_cpu()) upper_ = lengths_.max().item<int64_t>();
 }
 
 void KvCache::reserve(int64_t n_tokens) {

@@ -26,13 +26,15 @@ class LanguageModel : public Module {
 
   virtual std::unique_ptr<ModelState> make_state(const StateShape& shape) const = 0;
   /// Prefill and decode alike. tokens: [B, T] int64, right-padded; lengths: [B] int64 valid tokens (undefined = T each; 0 allowed with kNothing, at
-  /// least 1 with kLast). Logits float32: [B, T, V] for kAll, [B, V] for kLast (also left in state.next_logits), undefined for kNothing.
+  /// least 1 with kLast). Logits float32: [B, T, V] for kAll, [B, V] for kLast (also left in state.next_logits), undefined for kNothing; NaN where the model gives none
+  /// (Packing::unscored_prefix). A model whose Packing pads documents takes kPadding for tokens in front of a row; they count in its lengths.
   virtual Tensor extend(const Tensor& tokens, const Tensor& lengths, ModelState& state, Want want) = 0;
   /// Exact scoring in pieces: NLL [B, T] float32 of `targets` (-100 = not scored: NaN) given all tokens so far, without whole logits.
   virtual Tensor extend_nll(const Tensor& tokens, const Tensor& targets, const Tensor& lengths, ModelState& state) = 0;
   /// Tokens that generate_block adds per call.
   virtual int64_t tokens_per_call() const { return 1; }
-  /// Samples state.next_logits and extends by what was drawn: [B, tokens_per_call()] int64. No host synchronisation.
+  /// Samples what follows and extends by it: [B, tokens_per_call()] int64, kPadding where a row drew nothing, as its prompt had begun the block. Needs extend(kLast) or
+  /// generate_block before it. No host synchronisation.
   virtual Tensor generate_block(ModelState& state, DeviceSampler& sampler);
 
   virtual Packing packing() const = 0;

@@ -5,7 +5,7 @@
 
 namespace tandem {
 
-using LayerFunction = std::function<Tensors(const Tensors&)>;  // pure; captures the context by reference, the rest by value
+using LayerFunction = std::function<Tensors(const Tensors&)>;  // pure; captures by value, the context too
 
 /// Runs each layer plainly, recomputing it, gathering its weights, or timing it; runners wrap one another. LibTorch's C++ modules have no
 /// hooks, so this is where such things attach. Every differentiable input is passed in `inputs` (shared keys and values too).

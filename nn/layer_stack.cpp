@@ -46,13 +46,16 @@ std::vector<std::pair<std::string, Tensor>> LayerStates::tensors(const std::stri
   return named;
 }
 
-DecoderLayers::DecoderLayers(const std::vector<std::shared_ptr<TokenMixer>>& mixers,
-                             int64_t d_model, int64_t ffn_dim, double norm_eps)
-    : d_model_(d_model), ffn_dim_(ffn_dim) {
-  for (size_t i = 0; i < mixers.size(); ++i) {
-    layers_.push_back(register_module(
-        std::to_string(i), std::make_shared<DecoderLayer>(mixers[i], d_model, ffn_dim, norm_eps)));
-  }
+Layers make_decoder_layers(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model,
+                           int64_t ffn_dim, double norm_eps) {
+  Layers layers;
+  for (const auto& mixer : mixers)
+    layers.push_back(std::make_shared<DecoderLayer>(mixer, d_model, ffn_dim, norm_eps));
+  return layers;
+}
+
+DecoderLayers::DecoderLayers(Layers layers) : layers_(std::move(layers)) {
+  for (size_t i = 0; i < layers_.size(); ++i) register_module(std::to_string(i), layers_[i]);
 }
 
 Tensor DecoderLayers::forward(Tensor x, const ForwardContext& context, LayerStates* states) {
@@ -72,8 +75,7 @@ double DecoderLayers::forward_flops(Phase phase, int64_t length, int64_t batch) 
   const double n_tokens = static_cast<double>(tokens_of(phase, length)) * batch;
   double flops = 0;
   for (const auto& layer : layers_) {
-    flops += layer->mixer().forward_flops(phase, length, batch) +
-             swiglu_flops(d_model_, ffn_dim_, n_tokens);
+    flops += layer->mixer().forward_flops(phase, length, batch) + layer->ffn_flops(n_tokens);
   }
   return flops;
 }
@@ -84,12 +86,15 @@ int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
   return bytes;
 }
 
+LayerStack::LayerStack(Layers layers, int64_t d_model, std::shared_ptr<NormImpl> final_norm)
+    : d_model_(d_model),
+      layers_(register_module("layers", std::make_shared<DecoderLayers>(std::move(layers)))),
+      final_norm_(register_module("final_norm", std::move(final_norm))) {}
+
 LayerStack::LayerStack(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model,
                        int64_t ffn_dim, double norm_eps)
-    : d_model_(d_model),
-      layers_(register_module("layers",
-                              std::make_shared<DecoderLayers>(mixers, d_model, ffn_dim, norm_eps))),
-      final_norm_(register_module("final_norm", RmsNorm(d_model, norm_eps))) {}
+    : LayerStack(make_decoder_layers(mixers, d_model, ffn_dim, norm_eps), d_model,
+                 std::make_shared<RmsNormImpl>(d_model, norm_eps)) {}
 
 LayerStack::LayerStack(const LayerStackConfig& config)
     : LayerStack(attention_of_each_layer(config), config.d_model, config.ffn_dim, config.norm_eps) {

@@ -20,19 +20,23 @@ struct LayerStates {
   std::vector<std::pair<std::string, Tensor>> tensors(const std::string& prefix) const;
 };
 
-/// Llama-like layers one after another, without a norm at the end. Modules: "0", "1", ...
+using Layers = std::vector<std::shared_ptr<Layer>>;
+/// Llama-like, one for each mixer.
+Layers make_decoder_layers(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model, int64_t ffn_dim, double norm_eps);
+
+/// Layers one after another, without a norm at the end. Modules: "0", "1", ...
 class DecoderLayers : public Module {
  public:
-  DecoderLayers(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model, int64_t ffn_dim, double norm_eps);
+  explicit DecoderLayers(Layers layers);
   /// x: [B, T, D] -> [B, T, D].
   Tensor forward(Tensor x, const ForwardContext& context, LayerStates* states);
   LayerStates make_states(const StateShape& shape) const;
+  int64_t count() const { return static_cast<int64_t>(layers_.size()); }
   double forward_flops(Phase phase, int64_t length, int64_t batch) const;
   int64_t state_bytes(int64_t length, int64_t element_size) const;
 
  private:
-  std::vector<std::shared_ptr<DecoderLayer>> layers_;
-  int64_t d_model_, ffn_dim_;
+  Layers layers_;
 };
 
 /// Of a stack whose layers all have full attention.
@@ -56,26 +60,31 @@ struct LayerStackConfig {
     visit.value("head_dim", head_dim, even());
     visit.section("rope", rope);
   }
-  void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
+  void check(Checker& check) const {
+    check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads);
+    check_rope(check, rope, head_dim);
+  }
 };
 
-/// Llama-like layers in a row and a norm: the plain DecoderStack. Modules: layers, final_norm.
+/// Layers in a row and a norm: the plain DecoderStack. Modules: layers, final_norm.
 class LayerStack : public DecoderStack {
  public:
-  /// One layer for each mixer.
+  LayerStack(Layers layers, int64_t d_model, std::shared_ptr<NormImpl> final_norm);
+  /// Llama-like, one layer for each mixer.
   LayerStack(const std::vector<std::shared_ptr<TokenMixer>>& mixers, int64_t d_model, int64_t ffn_dim, double norm_eps);
-  /// Full attention in every layer.
+  /// Llama-like with full attention in every layer.
   explicit LayerStack(const LayerStackConfig& config);
   Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) override;
   std::unique_ptr<StackState> make_state(const StateShape& shape) const override;
   int64_t d_model() const override { return d_model_; }
+  int64_t n_layers() const override { return layers_->count(); }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override;
   StateBytes state_bytes(int64_t length, int64_t element_size) const override;
 
  private:
   int64_t d_model_;
   std::shared_ptr<DecoderLayers> layers_;
-  RmsNorm final_norm_{nullptr};
+  std::shared_ptr<NormImpl> final_norm_;
 };
 
 /// Lengths of a state once it has taken a call of T columns: `context.lengths`, or T each, on top.

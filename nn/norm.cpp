@@ -57,6 +57,30 @@ Tensor norm(const Tensor& x, const std::optional<Tensor>& weight, double eps) {
   return weight ? normalised * *weight : normalised;
 }
 
+// LibTorch's kernels in float32: given bfloat16, those of a CPU sum the gradients of weight and
+// bias over rows in bfloat16. Keeps x as it came and two numbers of each row.
+struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
+                        const Tensor& bias, double eps) {
+    const auto wide = float_or_wider(x.scalar_type());
+    const auto [y, mean, r] =
+        at::native_layer_norm(x.to(wide), {x.size(-1)}, weight.to(wide), bias.to(wide), eps);
+    ctx->save_for_backward({x, weight, bias, mean, r});
+    return y.to(x.scalar_type());
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], weight = saved[1], bias = saved[2];
+    const auto wide = float_or_wider(x.scalar_type());
+    const auto [dx, dweight, dbias] = at::native_layer_norm_backward(
+        gradients[0].to(wide), x.to(wide), {x.size(-1)}, saved[3], saved[4], weight.to(wide),
+        bias.to(wide), {true, true, true});
+    return {
+        dx.to(x.scalar_type()), dweight.to(weight.scalar_type()), dbias.to(bias.scalar_type()), {}};
+  }
+};
+
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, double eps) { return norm(x, /*weight=*/{}, eps); }
@@ -66,5 +90,15 @@ RmsNormImpl::RmsNormImpl(int64_t dim, double eps)
       eps_(eps) {}
 
 Tensor RmsNormImpl::forward(const Tensor& x) const { return norm(x, weight_, eps_); }
+
+LayerNormImpl::LayerNormImpl(int64_t dim, double eps)
+    : weight_(declare(*this, "weight", {dim}, init_constant(1), Split::kNone, /*decay=*/false)),
+      bias_(declare(*this, "bias", {dim}, init_constant(0), Split::kNone, /*decay=*/false)),
+      eps_(eps) {}
+
+Tensor LayerNormImpl::forward(const Tensor& x) const {
+  if (!x.is_cuda()) return LayerNormFunction::apply(x, weight_, bias_, eps_);
+  return at::layer_norm(x, {x.size(-1)}, weight_, bias_, eps_);  // in float32 by itself
+}
 
 }  // namespace tandem

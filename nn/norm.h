@@ -6,16 +6,34 @@ namespace tandem {
 /// x / sqrt(mean(x^2) + eps) over the last dimension, computed in float32 (float64 for float64) and cast back; no weight.
 Tensor rms_norm(const Tensor& x, double eps);
 
-/// The same times a weight [dim], multiplied in x's dtype after the cast.
-class RmsNormImpl : public Module {
+/// What a layer or a stack normalises with.
+class NormImpl : public Module {
+ public:
+  virtual Tensor forward(const Tensor& x) const = 0;  ///< over the last dimension
+};
+
+/// rms_norm times a weight [dim], multiplied in x's dtype after the cast.
+class RmsNormImpl : public NormImpl {
  public:
   RmsNormImpl(int64_t dim, double eps);
-  Tensor forward(const Tensor& x) const;
+  Tensor forward(const Tensor& x) const override;
 
  private:
   Tensor weight_;
   double eps_;
 };
 TORCH_MODULE(RmsNorm);
+
+/// (x - mean) / sqrt(variance + eps) * weight + bias, computed in float32 (float64 for float64). Parameters: weight [dim] from 1, bias [dim] from 0.
+class LayerNormImpl : public NormImpl {
+ public:
+  LayerNormImpl(int64_t dim, double eps);
+  Tensor forward(const Tensor& x) const override;
+
+ private:
+  Tensor weight_, bias_;
+  double eps_;
+};
+TORCH_MODULE(LayerNorm);
 
 }  // namespace tandem

@@ -1,6 +1,7 @@
 #include "nn/official_transformer_names.h"
 
 #include "core/error.h"
+#include "core/yaml_scalar.h"
 
 namespace tandem {
 namespace {
@@ -54,6 +55,8 @@ nlohmann::ordered_json official_params_of(const TransformerConfig& config) {
   require(config.rope.pairs == "halves", "model.rope.pairs = " + config.rope.pairs, "halves");
   require(config.rope.exponents == "standard", "model.rope.exponents = " + config.rope.exponents,
           "standard");
+  require(config.rope.fraction == 1, "model.rope.fraction = " + number_text(config.rope.fraction),
+          "heads rotated as a whole");
   return {
       {"dim", config.d_model},          {"n_layers", config.n_layers},
       {"head_dim", config.head_dim},    {"hidden_dim", config.ffn_dim},

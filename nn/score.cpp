@@ -1,6 +1,7 @@
 #include "nn/score.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "nn/generate.h"
@@ -13,14 +14,20 @@ Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk,
                  std::optional<torch::Dtype> cache_dtype) {
   if (chunk == 0) return model.loss(batch, ForwardContext{}).nll.to(torch::kCPU);
   const int64_t n_tokens = batch.tokens.size(1);
-  Tensor lengths;  // undefined: rows without padding
-  if (batch.segment.defined()) lengths = batch.segment.ge(0).sum(1);  // padding stands at the end
+  Tensor tokens = batch.tokens, lengths;  // lengths undefined: rows without padding
+  if (batch.segment.defined()) {
+    const Tensor real = batch.segment.ge(0);                                       // [B, T]
+    const Tensor counts = torch::arange(1, n_tokens + 1, batch.tokens.options());  // [T]
+    lengths = (real * counts).amax(1);  // up to the last token; nothing behind it is read
+    const Tensor in_front = real.cumsum(1).eq(0) & counts.le(lengths.unsqueeze(1));
+    tokens = tokens.masked_fill(in_front, kPadding);
+  }
   const auto state = inference_state(model, batch.tokens.size(0), n_tokens, cache_dtype);
   Tensors pieces;
   for (int64_t begin = 0; begin < n_tokens; begin += chunk) {
     const int64_t n = std::min(chunk, n_tokens - begin);
     const Tensor nll =
-        model.extend_nll(batch.tokens.narrow(1, begin, n), batch.targets.narrow(1, begin, n),
+        model.extend_nll(tokens.narrow(1, begin, n), batch.targets.narrow(1, begin, n),
                          lengths.defined() ? (lengths - begin).clamp(0, n) : lengths, *state);
     pieces.push_back(nll.to(torch::kCPU));
   }
@@ -29,10 +36,19 @@ Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk,
 
 void check_one_document(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
+    int32_t document = -1;  // the row's, once it has begun
+    bool ended = false;
     for (const int32_t segment : row.segment) {
-      TORCH_CHECK(segment == -1 || segment == row.segment.front(),
-                  "scoring in pieces: a row holds documents ", row.segment.front(), " and ",
-                  segment, ", expected one");
+      if (segment < 0) {
+        ended = document >= 0;
+        continue;
+      }
+      TORCH_CHECK(document < 0 || segment == document, "scoring in pieces: a row holds documents ",
+                  document, " and ", segment, ", expected one");
+      TORCH_CHECK(!ended,
+                  "scoring in pieces: a row holds padding between its tokens, expected in front of "
+                  "them and behind them only");
+      document = segment;
     }
   }
 }
@@ -50,6 +66,31 @@ ScoreResult& ScoreResult::operator+=(const ScoreResult& other) {
     count_by_position[t] += other.count_by_position[t];
   }
   return *this;
+}
+
+ScoreResult by_block_position(const ScoreResult& result, int64_t block_length) {
+  TORCH_CHECK(block_length >= 1, "by_block_position: block_length = ", block_length,
+              ", expected at least 1");
+  const auto n = static_cast<size_t>(block_length);
+  ScoreResult sums{.nll_sum = result.nll_sum,
+                   .weight = result.weight,
+                   .nll_by_position = std::vector<double>(n),
+                   .count_by_position = std::vector<double>(n)};
+  for (size_t t = 0; t < result.nll_by_position.size(); ++t) {
+    sums.nll_by_position[(t + 1) % n] += result.nll_by_position[t];
+    sums.count_by_position[(t + 1) % n] += result.count_by_position[t];
+  }
+  return sums;
+}
+
+std::vector<double> means(const ScoreResult& result) {
+  std::vector<double> list;
+  for (size_t t = 0; t < result.nll_by_position.size(); ++t) {
+    const double count = result.count_by_position[t];
+    list.push_back(count > 0 ? result.nll_by_position[t] / count
+                             : std::numeric_limits<double>::quiet_NaN());
+  }
+  return list;
 }
 
 ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
@@ -115,8 +156,8 @@ std::vector<std::vector<double>> log_probs(LanguageModel& model,
     for (size_t i = begin; i < end; ++i) {
       const std::span<const float> row(nll.const_data_ptr<float>() + (i - begin) * columns,
                                        columns);
-      result[order[i]] =
-          log_probs_of_sequence(row, static_cast<int64_t>(sequences[order[i]].size()));
+      result[order[i]] = log_probs_of_sequence(
+          row, static_cast<int64_t>(sequences[order[i]].size()), model.packing());
     }
   }
   return result;

@@ -5,12 +5,13 @@ namespace tandem {
 SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
     : shape_(shape), spec_(spec) {
   const int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
-  const Init init = init_kaiming_uniform(spec.d_model);
-  q_proj_ = register_module("q_proj", Linear(spec.d_model, q_dim, init, Split::kRows));
-  k_proj_ = register_module("k_proj", Linear(spec.d_model, kv_dim, init, Split::kRows));
-  v_proj_ = register_module("v_proj", Linear(spec.d_model, kv_dim, init, Split::kRows));
-  o_proj_ = register_module(
-      "o_proj", Linear(q_dim, spec.d_model, init_kaiming_uniform(q_dim), Split::kColumns));
+  const auto linear = [&](int64_t in, int64_t out, Split split) {
+    return Linear(in, out, spec.init.value_or(init_kaiming_uniform(in)), split, shape.bias);
+  };
+  q_proj_ = register_module("q_proj", linear(spec.d_model, q_dim, Split::kRows));
+  k_proj_ = register_module("k_proj", linear(spec.d_model, kv_dim, Split::kRows));
+  v_proj_ = register_module("v_proj", linear(spec.d_model, kv_dim, Split::kRows));
+  o_proj_ = register_module("o_proj", linear(q_dim, spec.d_model, Split::kColumns));
 }
 
 SelfAttention::Heads SelfAttention::heads(const Tensor& x, const ForwardContext& context) const {

@@ -5,11 +5,12 @@
 namespace tandem {
 
 /// What softmax attention over a sequence's own tokens has in common, whatever it keeps as state.
-/// Parameters: q_proj [H*K, D], k_proj and v_proj [G*K, D], o_proj [D, H*K].
+/// Parameters: q_proj [H*K, D], k_proj and v_proj [G*K, D], o_proj [D, H*K], with biases where asked for; drawn from spec.init, or as linear layers are.
 class SelfAttention : public TokenMixer {
  protected:
   struct Shape {
     int64_t n_heads, n_kv_heads, head_dim;  // H, G, K
+    bool bias = false;                      // of the four projections
   };
   struct Heads {
     Tensor q, k, v;  // [B, T, H, K], [B, T, G, K] twice; q and k are rotated

@@ -57,6 +57,12 @@ void check_call(const Tensor& tokens, const Tensor& lengths, const StackModelSta
 
 }  // namespace
 
+int64_t given_vocab_size(const std::optional<int64_t>& vocab_size) {
+  TORCH_CHECK(vocab_size,
+              "vocab_size is absent: it is set from the tokenizer before a model is built");
+  return *vocab_size;
+}
+
 StackLanguageModel::StackLanguageModel(std::shared_ptr<DecoderStack> stack, const TokenEnds& ends)
     : stack_(std::move(stack)), ends_(ends) {
   TORCH_CHECK(stack_->named_parameters(/*recurse=*/false).is_empty(),
@@ -64,6 +70,10 @@ StackLanguageModel::StackLanguageModel(std::shared_ptr<DecoderStack> stack, cons
   const int64_t d_model = stack_->d_model();
   embedding_ =
       register_module("embedding", Embedding(ends_.vocab_size, d_model, ends_.embedding_init));
+  if (ends_.max_positions > 0) {
+    position_embedding_ = register_module(
+        "position_embedding", Embedding(ends_.max_positions, d_model, ends_.embedding_init));
+  }
   for (const auto& child : stack_->named_children()) register_module(child.key(), child.value());
   if (!ends_.tie_embeddings) {
     head_ = register_module("head", Linear(d_model, ends_.vocab_size, ends_.head_init));
@@ -74,28 +84,43 @@ const Tensor& StackLanguageModel::head_weight() const {
   return ends_.tie_embeddings ? embedding_->weight() : head_->weight();
 }
 
-Tensor StackLanguageModel::embed(const Tensor& tokens) const {
+Tensor StackLanguageModel::embed(const Tensor& tokens, const ForwardContext& context) const {
   if (tokens.is_cpu() && tokens.numel() > 0) {  // on a GPU the lookup itself fails
     const auto [least, most] = at::aminmax(tokens);
     TORCH_CHECK(least.item<int64_t>() >= 0 && most.item<int64_t>() < ends_.vocab_size,
                 "token ids from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
                 ", expected 0 to ", ends_.vocab_size - 1);
   }
-  const auto x = embedding_->forward(tokens);  // [B, T, D]
-  return ends_.embedding_scale ? x * std::sqrt(static_cast<double>(x.size(-1))) : x;
+  auto x = embedding_->forward(tokens);  // [B, T, D]
+  if (ends_.embedding_scale) x = x * std::sqrt(static_cast<double>(x.size(-1)));
+  return position_embedding_ ? x + learned_positions(context) : x;
+}
+
+Tensor StackLanguageModel::learned_positions(const ForwardContext& context) const {
+  auto positions = context.positions;
+  if (context.lengths.defined()) {  // what fills a row up may lie past the table
+    const auto columns = torch::arange(positions.size(1), positions.options());
+    positions = positions.masked_fill(columns >= context.lengths.unsqueeze(1), 0);
+  }
+  if (positions.is_cpu()) {  // on a GPU the lookup itself fails
+    const auto last = positions.max().item<int64_t>();
+    TORCH_CHECK(last < ends_.max_positions, "position ", last, " is past the model's ",
+                ends_.max_positions, " learned positions");
+  }
+  return position_embedding_->forward(positions);
 }
 
 Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context) {
-  const auto own = std::make_shared<ForwardContext>(context);
-  own->positions = positions_of(batch);
-  own->segment = batch.segment;
-  own->samples = batch.samples;
-  own->wanted = batch.scored;
+  ForwardContext own = context;
+  own.positions = positions_of(batch);
+  own.segment = batch.segment;
+  own.samples = batch.samples;
+  own.wanted = batch.scored;
   const bool some = batch.scored.defined();
   const auto of_wanted = [&](const Tensor& x) {
     return some && x.defined() ? at_columns(x, batch.scored) : x;
   };
-  const auto h = stack_->forward(embed(batch.tokens), *own, /*state=*/nullptr,
+  const auto h = stack_->forward(embed(batch.tokens, own), own, /*state=*/nullptr,
                                  some ? Want::kSome : Want::kAll);  // [B, N or T, D]
   auto loss = cross_entropy(h, head_weight(), of_wanted(batch.targets), of_wanted(batch.weights));
   if (some) {
@@ -103,8 +128,6 @@ Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context)
     loss.nll = torch::full(batch.targets.sizes(), nan, loss.nll.options())
                    .scatter_(1, batch.scored, loss.nll);  // [B, T]
   }
-  // Recomputed layers read the context during backward: it lives as long as the graph.
-  if (loss.sum.requires_grad()) loss.sum.register_hook([own](const Tensor&) {});
   return loss;
 }
 
@@ -121,8 +144,8 @@ Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, M
   const torch::NoGradGuard no_grad;
   auto& own = as_stack_state(state);
   check_call(tokens, lengths, own, /*shortest=*/want == Want::kLast ? 1 : 0);
-  const auto h =
-      stack_->forward(embed(tokens), continue_rows(tokens, lengths, own), own.stack.get(), want);
+  const auto context = continue_rows(tokens, lengths, own);
+  const auto h = stack_->forward(embed(tokens, context), context, own.stack.get(), want);
   own.lengths = own.stack->lengths;
   if (want == Want::kNothing) return {};
   const auto logits =
@@ -139,9 +162,9 @@ Tensor StackLanguageModel::extend_nll(const Tensor& tokens, const Tensor& target
   check_call(tokens, lengths, own, /*shortest=*/0);
   const bool scored =
       (targets != kIgnored).any().item<bool>();  // if not, the early exit serves scoring too
-  const auto x = embed(tokens);
-  const auto h = stack_->forward(x, continue_rows(tokens, lengths, own), own.stack.get(),
-                                 scored ? Want::kAll : Want::kNothing);
+  const auto context = continue_rows(tokens, lengths, own);
+  const auto x = embed(tokens, context);
+  const auto h = stack_->forward(x, context, own.stack.get(), scored ? Want::kAll : Want::kNothing);
   own.lengths = own.stack->lengths;
   if (scored) return token_nll(h, head_weight(), targets);
   return torch::full(targets.sizes(), std::numeric_limits<double>::quiet_NaN(),

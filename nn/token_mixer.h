@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,6 +38,7 @@ struct MixerSpec {
   int64_t d_model = 0;
   double norm_eps = 1e-5;
   RopeConfig rope = {};  // the decoder's
+  std::optional<Init> init = {};  // of the attention mixers' projections; absent: as linear layers are drawn
 };
 
 /// The table of mixers by name: gated_retention, retention, sliding_window, full_attention.

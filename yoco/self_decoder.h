@@ -14,6 +14,8 @@ struct YocoRopeConfig : RopeConfig {
     pairs = "interleaved";
     exponents = "inclusive";
   }
+  template <typename Visitor>
+  void fields(Visitor& visit) { fields_of_whole_heads(visit); }
 };
 
 /// A decoder's own rotary positions: what it leaves out is the model's.

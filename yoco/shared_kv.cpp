@@ -13,7 +13,7 @@ SharedKvMaker::SharedKvMaker(const SharedKvSpec& spec) : spec_(spec) {
 }
 
 SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, KvCache* cache) {
-  const auto project = [this, &context](const Tensors& inputs) -> Tensors {
+  const auto project = [this, context](const Tensors& inputs) -> Tensors {
     const Tensor x = norm_->forward(inputs[0]);  // [B, T, D]
     const std::vector<int64_t> heads = {x.size(0), x.size(1), spec_.n_kv_heads, spec_.head_dim};
     const RopeTable table =

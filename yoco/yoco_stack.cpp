@@ -29,7 +29,9 @@ Tensor branch(const Tensor& x) { return x.view_as(x); }
 }  // namespace
 
 YocoStack::YocoStack(const YocoStackConfig& config)
-    : d_model_(config.d_model), unstacked_(config.cross_decoder.input == "embeddings") {
+    : d_model_(config.d_model),
+      n_layers_(config.self_decoder.n_layers + config.cross_decoder.n_layers),
+      unstacked_(config.cross_decoder.input == "embeddings") {
   const MixerSpec self_spec{config.d_model, config.norm_eps, config.rope};
   MixerSpec cross_spec = self_spec;
   const CrossDecoderConfig& cross = config.cross_decoder;

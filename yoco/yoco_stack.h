@@ -35,11 +35,12 @@ class YocoStack : public DecoderStack {
   Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state, Want want) override;
   std::unique_ptr<StackState> make_state(const StateShape& shape) const override;
   int64_t d_model() const override { return d_model_; }
+  int64_t n_layers() const override { return n_layers_; }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override;
   StateBytes state_bytes(int64_t length, int64_t element_size) const override;
 
  private:
-  int64_t d_model_;
+  int64_t d_model_, n_layers_;
   bool unstacked_;  // the cross-decoder starts from the embeddings
   std::shared_ptr<SelfDecoder> self_decoder_;
   std::shared_ptr<SharedKvMaker> shared_kv_;

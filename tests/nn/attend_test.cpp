@@ -15,6 +15,7 @@ struct Case {
   int64_t window = 0;
   bool query_index = false, key_lengths = false, segments = false;
   bool scattered = false;  // queries at any ascending columns of each row, as training wants them
+  bool padding = false;    // every third document is padding
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -36,7 +37,7 @@ Tensor visible_by_definition(int64_t batch, int64_t n_queries, int64_t n_keys,
                                                    : n_keys - n_queries + t;
       for (int64_t j = 0; j < n_keys; ++j) {
         const bool near = mask.window == 0 || j > i - mask.window;
-        const bool together = query_segment[b][t] == key_segment[b][j];
+        const bool together = query_segment[b][t] == key_segment[b][j] && query_segment[b][t] >= 0;
         out[b][t][j] = j <= i && near && together && j < n_valid;
       }
     }
@@ -91,6 +92,10 @@ AttendMask mask_of(const Case& c, at::Generator generator) {
   if (c.key_lengths) mask.key_lengths = torch::tensor({c.n_keys - 2, c.n_keys / 3}, torch::kInt64);
   if (c.segments) {
     mask.key_segment = documents(kBatch, c.n_keys);
+    if (c.padding) {
+      const auto number = mask.key_segment.clone();
+      mask.key_segment.masked_fill_(number % 3 == 1, -1).masked_fill_(number == 4, -3);
+    }
     mask.query_segment = c.scattered ? mask.key_segment.gather(1, mask.query_index)
                                      : mask.key_segment.slice(1, c.n_keys - c.n_queries);
   }
@@ -148,7 +153,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"ScatteredInBlocks", 261, 401, 2, 1, 0, false, false, false, true},
                     Case{"ScatteredSegments", 67, 103, 4, 2, 0, false, false, true, true},
                     Case{"ScatteredWindow", 81, 103, 4, 2, 9, false, false, true, true},
-                    Case{"Everything", 70, 95, 6, 3, 33, true, true, true}),
+                    Case{"Everything", 70, 95, 6, 3, 33, true, true, true},
+                    Case{"Padding", 103, 103, 4, 2, 0, false, false, true, false, true},
+                    Case{"PaddingInBlocks", 590, 590, 2, 1, 0, false, false, true, false, true},
+                    Case{"PaddingWindow", 103, 103, 4, 2, 9, false, false, true, false, true},
+                    Case{"PaddingScattered", 67, 103, 4, 2, 0, false, false, true, true, true}),
     [](const auto& test) { return test.param.name; });
 
 TEST(AttendBlindTest, AQueryThatSeesNothingGivesZerosAndNoGradient) {
@@ -245,6 +254,46 @@ TEST(AttendDtypeTest, GradientsOfBlocksAreAddedInFloat32) {
   const auto out = attend(zeros, zeros, v, {.query_index = index});
   (out.to(torch::kFloat32) * weights).sum().backward();
   EXPECT_NEAR(v.grad()[0][0][0][0].item<double>(), 256 + 4 * 0.9, 1.01);
+}
+
+// Padding in the middle of a row: as queries, as keys, or as keys only.
+TEST(AttendPaddingTest, SeesNothingAndIsSeenByNobody) {
+  constexpr int64_t kTokens = 311, kBegin = 7, kEnd = 290;  // a whole block of queries too
+  const auto random = [](uint64_t seed, int64_t n_heads) {
+    return torch::randn({2, kTokens, n_heads, 6}, seeded(seed), torch::kFloat64);
+  };
+  auto padded = torch::zeros({2, kTokens}, torch::kInt32);
+  padded[0].slice(0, kBegin, kEnd).fill_(-1);
+  const auto q = random(1, 4).requires_grad_();
+  const auto changed = padded.lt(0).unsqueeze(2).unsqueeze(3);
+  for (const bool keys_only : {false, true}) {
+    const AttendMask mask{.query_segment = keys_only ? torch::zeros_like(padded) : padded,
+                          .key_segment = padded};
+    const auto k = random(2, 2).requires_grad_(), v = random(3, 2).requires_grad_();
+    const auto out = attend(q, k, v, mask);
+    const auto other = attend(q, k.masked_fill(changed, 1e3), v.masked_fill(changed, 1e3), mask);
+    expect_close(other, out, 0);
+    const auto at_padding = out[0].slice(0, kBegin, kEnd);
+    EXPECT_EQ(at_padding.eq(0).all().item<bool>(), !keys_only);
+    if (keys_only) {  // such a query sees the keys in front of the padding
+      const auto index = torch::full({2, kEnd - kBegin}, kBegin - 1, torch::kInt64);
+      const auto in_front = attend(q.slice(1, kBegin, kEnd), k.slice(1, 0, kBegin),
+                                   v.slice(1, 0, kBegin), {.query_index = index});
+      expect_close(at_padding, in_front[0], 1e-12);
+    }
+    const auto weights = random(4, 4);
+    const auto gradients = torch::autograd::grad({(out * weights).sum()}, {q, k, v});
+    for (size_t i = 0; i < 3; ++i) {
+      const auto there = gradients[i][0].slice(0, kBegin, kEnd);
+      EXPECT_EQ(there.eq(0).all().item<bool>(), i > 0 || !keys_only) << i;
+      EXPECT_TRUE(gradients[i][1].ne(0).any().item<bool>()) << i;
+    }
+    // What is not padding attends as if the padding were not there
+    const auto without = [&](const Tensor& x) {
+      return torch::cat({x.slice(1, 0, kBegin), x.slice(1, kEnd)}, 1).slice(0, 0, 1);
+    };
+    expect_close(without(out), attend(without(q), without(k), without(v), {}), 1e-12);
+  }
 }
 
 TEST(AttendCheckTest, NamesShapesThatDoNotFit) {

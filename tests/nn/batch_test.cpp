@@ -120,6 +120,19 @@ TEST(BatchTest, WeightsThatMakeNoSenseAreAnError) {
               testing::HasSubstr("make_batch: a row has 1 weights, expected 2 or none"));
 }
 
+TEST(BatchTest, PaddingIsNoToken) {
+  try {
+    make_batch({row_of({5, 6, 7}, {6, 7, 8}, {0, 0, 0}, 0),
+                row_of({5, 6, kPadding}, {6, kIgnored, kIgnored}, {0, 0, -1}, 1)},
+               torch::kCPU);
+    FAIL();
+  } catch (const c10::Error& error) {
+    EXPECT_STREQ(error.what_without_backtrace(),
+                 "make_batch: token -1 at column 2, expected an id >= 0; padding has token 0 and "
+                 "segment -1");
+  }
+}
+
 TEST(BatchTest, RowsOfDifferentLengthsAreAnError) {
   try {
     make_batch({row_of({5, 6}, {6, 7}, {0, 0}, 0), row_of({5}, {6}, {0}, 1)}, torch::kCPU);

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "nn/layer_runner.h"
+#include "nn/recomputing_runner.h"
 #include "tests/nn/helpers.h"
 #include "tests/nn/toy_mixer.h"
 
@@ -64,6 +64,32 @@ TEST_F(DecoderLayerTest, TheStateGoesToTheMixer) {
   const auto first = layer_.forward(x_.narrow(1, 0, 4), context_of(2, 0, 4), state.get());
   const auto second = layer_.forward(x_.narrow(1, 4, 3), context_of(2, 4, 3), state.get());
   expect_close(torch::cat({first, second}, 1), expected);
+}
+
+TEST_F(DecoderLayerTest, ItsContextMayBeGoneBeforeTheBackwardPass) {
+  const auto gradients = [&](bool recompute) {
+    RecomputingRunner runner;
+    auto context = std::make_unique<ForwardContext>(context_of(2, 0, 7));
+    context->lengths = torch::tensor({4, 6}, torch::kInt64);
+    context->runner = recompute ? &runner : nullptr;
+    const auto x = x_.clone().requires_grad_();
+    const auto sum = layer_.forward(x, *context, nullptr).square().sum();
+    context->lengths = torch::tensor({1, 1}, torch::kInt64);
+    context.reset();
+    auto inputs = layer_.parameters();
+    inputs.push_back(x);
+    for (auto& input : inputs) input.mutable_grad() = Tensor();
+    sum.backward();
+    Tensors found;
+    for (const auto& input : inputs) found.push_back(input.grad());
+    return found;
+  };
+  const auto plain = gradients(false), recomputed = gradients(true);
+  for (size_t i = 0; i < plain.size(); ++i) expect_close(recomputed[i], plain[i], 0);
+}
+
+TEST_F(DecoderLayerTest, ItsFeedForwardHasThreeProducts) {
+  EXPECT_EQ(layer_.ffn_flops(5), 2 * 3 * kD * kF * 5);
 }
 
 }  // namespace

@@ -111,6 +111,22 @@ TEST(DeviceSamplerTest, ARowDrawsTheSameWhateverTheBatch) {
   EXPECT_FALSE(torch::stack(of_together).equal(torch::stack(first_row)));
 }
 
+TEST(DeviceSamplerTest, CallsThatAreSkippedAreThoseNotDrawn) {
+  const Tensor logits = logits_of(kProbabilities, 3);
+  DeviceSampler all({.seed = 10}, 3, torch::kCPU), some({.seed = 10}, 3, torch::kCPU);
+  Tensors of_all;
+  for (int call = 0; call < 1200; ++call) of_all.push_back(all.sample(logits));
+  size_t call = 0;
+  // beyond numbers that are there, up to their end, over 256 calls at once, and not at all
+  for (const int64_t n : {2, 3, 240, 11, 0, 700, 15}) {
+    some.skip(n);
+    call += static_cast<size_t>(n);
+    for (int i = 0; i < 5; ++i, ++call)
+      EXPECT_TRUE(some.sample(logits).equal(of_all[call])) << "call " << call;
+  }
+  EXPECT_THROW(some.skip(-1), c10::Error);
+}
+
 TEST(DeviceSamplerTest, NeverDrawsWhatHasNoProbability) {
   const double infinity = std::numeric_limits<double>::infinity();
   const Tensor logits = torch::tensor({-infinity, 0.0, -infinity, -infinity}).repeat({64, 1});

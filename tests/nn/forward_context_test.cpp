@@ -63,6 +63,26 @@ TEST(ForwardContextTest, AtSomeColumnsOfEachRow) {
   EXPECT_THROW(ForwardContext().at(context.wanted), c10::Error);
 }
 
+TEST(ForwardContextTest, SegmentsOfKeysGoAlong) {
+  auto context = context_of(2, 7, 3);
+  context.key_segment = torch::tensor({-1, 0, 1, 2, 3, -1}, torch::kInt32).view({2, 3});
+  const auto columns = torch::tensor({0, 2, 1, 2}, torch::kInt64).view({2, 2});
+  EXPECT_TRUE(torch::equal(context.at(columns).key_segment,
+                           torch::tensor({-1, 1, 3, -1}, torch::kInt32).view({2, 2})));
+  EXPECT_TRUE(torch::equal(context.at_last().key_segment,
+                           torch::tensor({1, -1}, torch::kInt32).view({2, 1})));
+  EXPECT_FALSE(context_of(2, 7, 3).at(columns).key_segment.defined());
+}
+
+TEST(ForwardContextTest, ARowOfNoTokensGivesItsFirstColumn) {
+  const auto x = torch::arange(2 * 5 * 3, torch::kFloat64).view({2, 5, 3});
+  auto context = context_of(2, 7, 5);
+  context.lengths = torch::tensor({0, 5}, torch::kInt64);
+  expect_close(last_of_each_row(x, context), torch::stack({x[0][0], x[1][4]}).unsqueeze(1), 0);
+  EXPECT_TRUE(torch::equal(context.at_last().positions,
+                           torch::tensor({7, 11}, torch::kInt64).view({2, 1})));
+}
+
 TEST(ForwardContextTest, ColumnsOfMatricesAndVectors) {
   const auto columns = torch::tensor({4, 0, 1, 1}, torch::kInt64).view({2, 2});
   const auto flat = torch::arange(10).view({2, 5});

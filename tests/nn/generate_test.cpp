@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/nn/block_model.h"
 #include "tests/nn/tiny_model.h"
 
 namespace tandem {
@@ -95,6 +96,128 @@ TEST(PrefillTest, RefusesAnEmptyPrompt) {
   const auto state = inference_state(*model, 2, 11);
   const std::vector<std::vector<int64_t>> prompts = {{1, 2}, {}};
   EXPECT_THROW(prefill(*model, prompts, 0, *state), c10::Error);
+}
+
+// What prefill feeds for kPrompts in blocks of 3.
+std::vector<BlockModel::Ids> padded_prompts(bool pad_documents) {
+  const std::vector<int64_t> padding =
+      pad_documents ? std::vector<int64_t>{2, 2, 0, 1} : std::vector<int64_t>{0, 2, 0, 0};
+  std::vector<BlockModel::Ids> prompts;
+  for (size_t b = 0; b < kPrompts.size(); ++b) prompts.push_back(padded(padding[b], kPrompts[b]));
+  return prompts;
+}
+
+TEST(PrefillTest, PaddingStandsInFrontOfPrompts) {
+  for (const bool pad_documents : {true, false}) {
+    const auto model = make_block_model(3, pad_documents);
+    const auto expected = padded_prompts(pad_documents);
+    for (const int64_t chunk : {0, 1, 2, 3, 5, 11, 100}) {
+      const auto state = state_for_prompts(*model, kPrompts, 0);
+      prefill(*model, kPrompts, chunk, *state);
+      EXPECT_EQ(static_cast<BlockModel::BlockState&>(*state).rows, expected) << "chunk " << chunk;
+      for (size_t b = 0; b < expected.size(); ++b)
+        expect_close(state->next_logits[static_cast<int64_t>(b)], model->predict(expected[b]));
+    }
+  }
+}
+
+TEST(InferenceStateTest, HasRoomForPaddedPrompts) {
+  const auto capacity = [&](bool pad_documents, int64_t room) {
+    const auto state =
+        state_for_prompts(*make_block_model(3, pad_documents), kPrompts, room, torch::kFloat32);
+    const auto& shape = static_cast<BlockModel::BlockState&>(*state).shape;
+    EXPECT_EQ(shape.batch, 4);
+    EXPECT_EQ(shape.dtype, torch::kFloat32);
+    return shape.capacity;
+  };
+  EXPECT_EQ(capacity(true, 0), 12);  // 11 and 1 of padding
+  EXPECT_EQ(capacity(true, 5), 17);
+  EXPECT_EQ(capacity(false, 5), 16);
+}
+
+TEST(LengthWhenContinuedTest, CountsWholeCalls) {
+  EXPECT_EQ(length_when_continued(*make_recurrent_model(), kPrompts, 4), 11 + 4);
+  const auto padding = make_block_model(3, true), plain = make_block_model(3, false);
+  EXPECT_EQ(length_when_continued(*padding, kPrompts, 6), 12 + 6);
+  EXPECT_EQ(length_when_continued(*padding, kPrompts, 7), 12 + 9);
+  EXPECT_EQ(length_when_continued(*plain, kPrompts, 1), 9 + 3);  // within the block of the prompt
+  EXPECT_EQ(length_when_continued(*plain, kPrompts, 4), 9 + 6);
+  EXPECT_EQ(length_when_continued(*plain, kPrompts, 5), 9 + 9);  // 2 begun, 5 new
+}
+
+class GenerateBlocksTest : public testing::TestWithParam<std::tuple<int64_t, bool>> {
+ protected:
+  const std::shared_ptr<BlockModel> model_ =
+      make_block_model(std::get<0>(GetParam()), std::get<1>(GetParam()));
+};
+
+TEST_P(GenerateBlocksTest, ContinuesGreedilyAsOneTokenAfterTheOther) {
+  const auto results = generate(
+      *model_, kPrompts, {.sampling = {.temperature = 0}, .max_new_tokens = 7, .prefill_chunk = 2});
+  for (size_t b = 0; b < kPrompts.size(); ++b) {
+    const auto n = std::ssize(kPrompts[b]);
+    auto ids = padded(model_->packing().padding_to_continue(n), kPrompts[b]);
+    std::vector<int64_t> expected;
+    for (int i = 0; i < 7; ++i) {
+      expected.push_back(model_->predict(ids).argmax().item<int64_t>());
+      ids.push_back(expected.back());
+    }
+    EXPECT_EQ(results[b].ids, expected) << "row " << b;
+    EXPECT_EQ(results[b].reason, StopReason::kLength);
+  }
+}
+
+TEST_P(GenerateBlocksTest, ARowDrawsWhatItDrawsAlone) {
+  const GenerateConfig config{.sampling = {.seed = 12}, .max_new_tokens = 11, .prefill_chunk = 4};
+  for (size_t first = 0; first < kPrompts.size(); ++first) {
+    auto prompts = kPrompts;  // a row's number is part of what it draws
+    std::swap(prompts[0], prompts[first]);
+    const auto together = generate(*model_, prompts, config);
+    const auto alone = generate(*model_, std::span(prompts).first(1), config);
+    EXPECT_EQ(together[0].ids, alone[0].ids) << "prompt " << first;
+    EXPECT_EQ(together[0].ids.size(), 11u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GenerateBlocksTest,
+                         testing::Combine(testing::Values(1, 2, 3, 4, 8), testing::Bool()));
+
+TEST(GenerateTest, StopsWithinABlock) {
+  const auto model = make_block_model(4, false);
+  GenerateConfig config{.sampling = {.temperature = 0}, .max_new_tokens = 10};
+  const auto whole = generate(*model, kPrompts, config)[0].ids;
+  const int64_t stop = whole[4];
+  config.stop_ids = {stop};
+  const auto result = generate(*model, kPrompts, config)[0];
+  const auto at = std::find(whole.begin(), whole.end(), stop);
+  EXPECT_EQ(result.ids, std::vector<int64_t>(whole.begin(), at + 1));
+  EXPECT_EQ(result.reason, StopReason::kStopId);
+}
+
+template <typename Call>
+std::string message_of(Call call) {
+  try {
+    call();
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  }
+  return "nothing was thrown";
+}
+
+TEST(GenerateTest, PositionsThatTheModelHasNotAreRefusedBeforeAnyWork) {
+  const auto model = make_block_model(3, true, /*max_length=*/15);
+  const std::vector<std::vector<int64_t>> long_prompt = {{1, 2}, std::vector<int64_t>(16, 4)};
+  EXPECT_EQ(message_of([&] { generate(*model, kPrompts, {.sampling = {}, .max_new_tokens = 4}); }),
+            "generate: a row comes to 18 tokens, padding included, expected at most 15, the "
+            "positions of the model");
+  EXPECT_EQ(message_of([&] {
+              prefill(*model, long_prompt, 2, *state_for_prompts(*model, long_prompt, 0));
+            }),
+            "prefill: a prompt of 18 tokens, padding included, expected at most 15, the positions "
+            "of the model");
+  EXPECT_EQ(model->n_calls, 0);
+  const auto results = generate(*model, kPrompts, {.sampling = {}, .max_new_tokens = 3});
+  EXPECT_EQ(results[3].ids.size(), 3u);  // 12 + 3
 }
 
 TEST(GenerateTest, ContinuesGreedilyAsOneTokenAfterTheOther) {

@@ -24,16 +24,17 @@ double exponent(const RopeConfig& config, int64_t i, int64_t head_dim) {
   return head_dim == 2 ? 0 : k / (n_pairs - 1);
 }
 
-// One channel at a time, straight from the definition.
-Tensor rotate_slowly(const Tensor& x, const Tensor& positions, const RopeConfig& config) {
-  auto out = torch::empty_like(x);
-  const int64_t head_dim = x.size(3), n_pairs = head_dim / 2;
+// One channel at a time, straight from the definition; the first `rotated` channels of each head.
+Tensor rotate_slowly(const Tensor& x, const Tensor& positions, const RopeConfig& config,
+                     int64_t rotated) {
+  auto out = x.clone();
+  const int64_t n_pairs = rotated / 2;
   const bool interleaved = config.pairs == "interleaved";
   for (int64_t b = 0; b < x.size(0); ++b) {
     for (int64_t t = 0; t < x.size(1); ++t) {
       for (int64_t i = 0; i < n_pairs; ++i) {
         const double phase = static_cast<double>(positions[b][t].item<int64_t>()) *
-                             std::pow(*config.base, -exponent(config, i, head_dim));
+                             std::pow(*config.base, -exponent(config, i, rotated));
         const int64_t first = interleaved ? 2 * i : i,
                       second = interleaved ? 2 * i + 1 : i + n_pairs;
         const auto p = x[b][t].select(1, first), q = x[b][t].select(1, second);
@@ -55,8 +56,27 @@ TEST_P(RopeTest, IsTheDefinition) {
     const auto x = torch::randn({2, 5, 3, head_dim}, seeded(1), torch::kFloat64);
     const auto positions = torch::randint(0, 1000, {2, 5}, seeded(2), torch::kInt64);
     const auto table = make_rope_table(config_, head_dim, positions, torch::kFloat64);
-    expect_close(apply_rope(x, table, config_), rotate_slowly(x, positions, config_));
+    expect_close(apply_rope(x, table, config_), rotate_slowly(x, positions, config_, head_dim));
   }
+}
+
+TEST_P(RopeTest, RotatesAPartOfEachHead) {
+  config_.fraction = 0.45;
+  EXPECT_EQ(rotated_channels(config_, 11), 4);
+  const auto x = torch::randn({2, 5, 3, 11}, seeded(1), torch::kFloat64);
+  const auto positions = torch::randint(0, 1000, {2, 5}, seeded(2), torch::kInt64);
+  const auto table = make_rope_table(config_, 11, positions, torch::kFloat64);
+  EXPECT_EQ(table.cos.sizes(), (std::vector<int64_t>{2, 5, 1, 2}));
+  const auto out = apply_rope(x, table, config_);
+  expect_close(out, rotate_slowly(x, positions, config_, 4));
+  expect_close(out.narrow(3, 4, 7), x.narrow(3, 4, 7), 0);
+  expect_gradients(
+      [&](const Tensors& in) -> Tensors { return {apply_rope(in[0], table, config_)}; }, {x});
+  const auto narrow = x.to(torch::kBFloat16);
+  const auto rotated =
+      apply_rope(narrow, make_rope_table(config_, 11, positions, torch::kBFloat16), config_);
+  EXPECT_EQ(rotated.scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(torch::equal(rotated.narrow(3, 4, 7), narrow.narrow(3, 4, 7)));
 }
 
 TEST_P(RopeTest, ProductsDependOnDistancesOnly) {
@@ -127,6 +147,33 @@ TEST(RopeTableTest, WithoutABaseNothingTurns) {
   EXPECT_TRUE(apply_rope(x, table, config).is_same(x));
 }
 
+TEST(RopeTableTest, ChannelsThatARoundFractionRotates) {
+  RopeConfig config;
+  EXPECT_EQ(rotated_channels(config, 6), 6);
+  config.fraction = 0.25;  // GPT-NeoX's
+  EXPECT_EQ(rotated_channels(config, 32), 8);
+  EXPECT_EQ(rotated_channels(config, 64), 16);
+  EXPECT_EQ(rotated_channels(config, 128), 32);
+  EXPECT_EQ(rotated_channels(config, 6), 1);
+}
+
+TEST(RopeTableTest, AnOddOrNoNumberOfChannelsIsAnError) {
+  const auto positions = torch::arange(4).unsqueeze(0);
+  RopeConfig config;
+  for (const auto& [fraction, expected] :
+       std::vector<std::pair<double, std::string>>{{0.25, "got 3"}, {0, "got 0"}}) {
+    config.fraction = fraction;
+    try {
+      make_rope_table(config, 12, positions, torch::kFloat32);
+      ADD_FAILURE() << fraction;
+    } catch (const c10::Error& error) {
+      EXPECT_THAT(
+          error.what_without_backtrace(),
+          testing::HasSubstr("rotary positions need an even number of channels, " + expected));
+    }
+  }
+}
+
 TEST(RopeTableTest, ATableOfAnotherHeadDimIsAnError) {
   const RopeConfig config;
   const auto table = make_rope_table(config, 8, torch::arange(4).unsqueeze(0), torch::kFloat32);
@@ -134,9 +181,9 @@ TEST(RopeTableTest, ATableOfAnotherHeadDimIsAnError) {
     apply_rope(torch::zeros({1, 4, 2, 6}), table, config);
     FAIL();
   } catch (const c10::Error& error) {
-    EXPECT_THAT(
-        error.what_without_backtrace(),
-        testing::HasSubstr("apply_rope: x is [1, 4, 2, 6], the table was made for head_dim 8"));
+    EXPECT_THAT(error.what_without_backtrace(),
+                testing::HasSubstr(
+                    "apply_rope: x is [1, 4, 2, 6], the table was made for 8 rotated channels"));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/nn/block_model.h"
 #include "tests/nn/tiny_model.h"
 
 namespace tandem {
@@ -62,6 +63,63 @@ TEST(ScoreTest, AModelsUnscoredPrefixHasNoLogProb) {
   }
 }
 
+// log p of each token from the definition: with padding in front, each but the first has one.
+std::vector<double> by_hand(const BlockModel& model, const std::vector<int64_t>& tokens) {
+  const int64_t padding = model.packing().padding_to_score();
+  std::vector<double> result(tokens.size(), std::numeric_limits<double>::quiet_NaN());
+  BlockModel::Ids ids = padded(padding, {});
+  for (size_t t = 0; t + 1 < tokens.size(); ++t) {
+    ids.push_back(tokens[t]);
+    if (std::ssize(ids) >= model.packing().multiple)
+      result[t + 1] = model.log_prob(ids, tokens[t + 1]);
+  }
+  return result;
+}
+
+TEST(ScoreTest, AModelThatPadsDocumentsScoresEveryTokenButTheFirst) {
+  for (const bool pad_documents : {true, false}) {
+    const auto model = make_block_model(3, pad_documents);
+    for (const int64_t batch : {1, 2, 64}) {
+      const auto result = log_probs(*model, kSequences, torch::kCPU, batch);
+      for (size_t i = 0; i < kSequences.size(); ++i) {
+        const auto expected = by_hand(*model, kSequences[i]);
+        ASSERT_EQ(result[i].size(), expected.size());
+        for (size_t t = 0; t < expected.size(); ++t) {
+          EXPECT_EQ(std::isnan(expected[t]), t < (pad_documents ? 1u : 3u));
+          EXPECT_EQ(std::isnan(result[i][t]), std::isnan(expected[t]));
+          if (std::isnan(expected[t])) continue;
+          EXPECT_NEAR(result[i][t], expected[t], 1e-5);
+        }
+      }
+    }
+  }
+}
+
+TEST(ScoreTest, PiecesOfRowsWithPaddingInFrontGiveTheNumbersOfWholeRows) {
+  for (const bool pad_documents : {true, false}) {
+    const auto model = make_block_model(4, pad_documents);
+    const auto rows = rows_of(model->packing());
+    double total = 0;
+    for (const auto& sequence : kSequences) {
+      for (const double log_p : by_hand(*model, sequence)) total -= std::isnan(log_p) ? 0 : log_p;
+    }
+    for (const int64_t chunk : {0, 1, 3, 4, 5, 100}) {
+      const auto result = score_rows(*model, rows, torch::kCPU, 2, chunk);
+      EXPECT_NEAR(result.nll_sum, total, 1e-10) << "chunk " << chunk;
+      EXPECT_EQ(result.weight, pad_documents ? 6 + 0 + 2 + 10 + 1 : 3 + 0 + 0 + 7 + 0);
+      for (size_t t = 0; t < 3; ++t) EXPECT_EQ(result.count_by_position[t], 0);  // the first block
+    }
+  }
+}
+
+TEST(ScoreTest, ARowMayBeAllPadding) {
+  const auto model = make_recurrent_model();
+  std::vector<Row> rows = rows_of({});
+  rows.push_back({{0, 0}, {kIgnored, kIgnored}, {-1, -1}, 9});
+  for (const int64_t chunk : {0, 3})
+    EXPECT_EQ(score_rows(*model, rows, torch::kCPU, 64, chunk).weight, 6 + 0 + 2 + 10 + 1);
+}
+
 TEST(ScoreTest, RowsSumUpByPosition) {
   const auto model = make_recurrent_model();
   const auto rows = rows_of({.multiple = 1, .unscored_prefix = 1});
@@ -116,13 +174,31 @@ TEST(ScoreTest, TargetsCountAsMuchAsTheyWeigh) {
   }
 }
 
+std::string error_of_pieces(const std::vector<Row>& rows) {
+  try {
+    score_rows(*make_recurrent_model(), rows, torch::kCPU, 1, 2);
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  }
+  return "nothing was thrown";
+}
+
 TEST(ScoreTest, PiecesRefuseARowOfSeveralDocuments) {
   const auto model = make_recurrent_model();
   Row row = row_of_sequence(kSequences[0], {});
   row.segment.back() = 1;
   const std::vector<Row> rows = {row};
   EXPECT_NO_THROW(score_rows(*model, rows, torch::kCPU, 1));
-  EXPECT_THROW(score_rows(*model, rows, torch::kCPU, 1, 2), c10::Error);
+  EXPECT_EQ(error_of_pieces(rows),
+            "scoring in pieces: a row holds documents 0 and 1, expected one");
+}
+
+TEST(ScoreTest, PiecesRefusePaddingBetweenTokens) {
+  Row row = row_of_sequence(kSequences[0], {});
+  row.segment[2] = -1;
+  EXPECT_EQ(error_of_pieces({row}),
+            "scoring in pieces: a row holds padding between its tokens, expected in front of them "
+            "and behind them only");
 }
 
 TEST(ScoreTest, TheNanOfABrokenModelIsNotHidden) {
@@ -143,6 +219,26 @@ TEST(ScoreTest, ResultsOfDifferentLengthsAdd) {
   EXPECT_EQ(sum.weight, 5);
   EXPECT_EQ(sum.nll_by_position, (std::vector<double>{5, 5, 2}));
   EXPECT_EQ(sum.count_by_position, (std::vector<double>{2, 2, 1}));
+}
+
+TEST(ScoreTest, ColumnsAddUpByPositionInTheBlock) {
+  ScoreResult result{.nll_sum = 75, .weight = 15, .nll_by_position = {}, .count_by_position = {}};
+  for (int t = 0; t < 8; ++t) {  // column t scores slot (t + 1) % 4; the first block is not scored
+    result.nll_by_position.push_back(t < 3 ? 0 : 3.0 * t);
+    result.count_by_position.push_back(t < 3 ? 0 : 3);
+  }
+  const ScoreResult slots = by_block_position(result, 4);
+  EXPECT_EQ(slots.nll_by_position, (std::vector<double>{9 + 21, 12, 15, 18}));
+  EXPECT_EQ(slots.count_by_position, (std::vector<double>{6, 3, 3, 3}));
+  EXPECT_EQ(slots.nll_sum, 75);
+  EXPECT_EQ(slots.weight, 15);
+  EXPECT_EQ(means(slots), (std::vector<double>{5, 4, 5, 6}));
+  for (size_t t = 0; t < 3; ++t) EXPECT_TRUE(std::isnan(means(result)[t]));
+  EXPECT_EQ(means(result)[3], 3);
+
+  const ScoreResult whole = by_block_position(result, 1);  // blocks of one token
+  EXPECT_EQ(whole.nll_by_position, std::vector<double>{75});
+  EXPECT_EQ(by_block_position({}, 3).count_by_position, (std::vector<double>{0, 0, 0}));
 }
 
 TEST(ScoreTest, NoGraphIsBuilt) {

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "nn/decoder_layer.h"
-#include "nn/layer_runner.h"
+#include "nn/recomputing_runner.h"
 #include "tests/nn/helpers.h"
 #include "tests/nn/toy_mixer.h"
 
@@ -40,7 +40,7 @@ class ToyStack : public DecoderStack {
   }
   Tensor forward(const Tensor& x, const ForwardContext& context, StackState* state,
                  Want want) override {
-    seen = &context;
+    seen = context;
     positions = context.positions;
     wanted.push_back(want);
     auto* own = dynamic_cast<ToyStackState*>(state);
@@ -62,6 +62,7 @@ class ToyStack : public DecoderStack {
     return state;
   }
   int64_t d_model() const override { return kD; }
+  int64_t n_layers() const override { return 1; }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override {
     return {{{"layers", layer_->mixer().forward_flops(phase, length, batch)}}};
   }
@@ -69,7 +70,7 @@ class ToyStack : public DecoderStack {
     return {{{"layers", layer_->mixer().state_bytes(length, element_size)}}};
   }
 
-  const ForwardContext* seen = nullptr;
+  ForwardContext seen;
   Tensor positions;
   std::vector<Want> wanted;
 
@@ -90,9 +91,10 @@ std::string error_of(const std::function<void()>& f) {
 struct Toy {
   std::shared_ptr<ToyStack> stack = std::make_shared<ToyStack>();
   std::unique_ptr<StackLanguageModel> model;
-  explicit Toy(bool tie = false, bool scale = true) {
-    model = std::make_unique<StackLanguageModel>(
-        stack, TokenEnds{kV, 1, tie, scale, init_normal(0.5), init_kaiming_uniform(kD)});
+  explicit Toy(bool tie = false, bool scale = true, int64_t max_positions = 0) {
+    const TokenEnds ends{kV,           1, tie, scale, init_normal(0.5), init_kaiming_uniform(kD),
+                         max_positions};
+    model = std::make_unique<StackLanguageModel>(stack, ends);
     materialise_random(*model, 1);
   }
   std::unique_ptr<ModelState> state(int64_t batch) const {
@@ -175,11 +177,86 @@ TEST(StackLanguageModelTest, LossFillsTheContextFromTheBatch) {
   context.training = true;
   const auto loss = toy.model->loss(batch, context);
   EXPECT_TRUE(torch::equal(toy.stack->positions, positions_of(batch)));
-  // the context outlives the backward pass
-  ASSERT_NE(toy.stack->seen, &context);
-  EXPECT_TRUE(toy.stack->seen->training);
-  EXPECT_TRUE(toy.stack->seen->segment.is_same(batch.segment));
-  EXPECT_TRUE(toy.stack->seen->samples.is_same(batch.samples));
+  EXPECT_TRUE(toy.stack->seen.training);
+  EXPECT_TRUE(toy.stack->seen.segment.is_same(batch.segment));
+  EXPECT_TRUE(toy.stack->seen.samples.is_same(batch.samples));
+  EXPECT_FALSE(context.segment.defined());
+}
+
+TEST(StackLanguageModelTest, LayersMayBeRecomputedWhenTheLossHasReturned) {
+  const Toy toy;
+  const auto batch = batch_of(random_tokens(2, 6));
+  const auto gradients = [&](LayerRunner* runner) {
+    ForwardContext context;
+    context.runner = runner;
+    toy.model->zero_grad();
+    toy.model->loss(batch, context).sum.backward();
+    Tensors found;
+    for (const auto& parameter : toy.model->parameters()) found.push_back(parameter.grad().clone());
+    return found;
+  };
+  RecomputingRunner runner;
+  const auto plain = gradients(nullptr), recomputed = gradients(&runner);
+  for (size_t i = 0; i < plain.size(); ++i) expect_close(recomputed[i], plain[i], 0);
+}
+
+constexpr int64_t kPositions = 8;
+
+TEST(StackLanguageModelTest, LearnedPositionsAreAddedToTheEmbeddings) {
+  for (const bool scale : {false, true}) {
+    const Toy toy(/*tie=*/true, scale, kPositions);
+    EXPECT_THAT(toy.model->named_parameters().keys(),
+                testing::Contains("position_embedding.weight"));
+    const auto tokens = random_tokens(2, kPositions);
+    const auto p = toy.model->named_parameters();
+    EXPECT_EQ(p["position_embedding.weight"].sizes(), (std::vector<int64_t>{kPositions, kD}));
+    const auto x =
+        p["embedding.weight"].index({tokens}) * (scale ? std::sqrt(static_cast<double>(kD)) : 1.0) +
+        p["position_embedding.weight"];
+    const auto h = toy.stack->forward(x, context_of(2, 0, kPositions), nullptr, Want::kAll);
+    expect_close(toy.logits(tokens), h.matmul(p["embedding.weight"].t()));
+  }
+  EXPECT_EQ(Toy(false, true, kPositions).model->packing().max_length, kPositions);
+  EXPECT_EQ(Toy().model->packing().max_length, 0);
+}
+
+TEST(StackLanguageModelTest, LearnedPositionsBeginAgainWithEachDocument) {
+  const Toy toy(/*tie=*/false, /*scale=*/false, kPositions);
+  auto batch = batch_of(random_tokens(2, 6));
+  batch.segment = torch::tensor({0, 0, 1, 1, 1, 0, 0, 0, 0, -1}, torch::kInt32).view({2, 5});
+  const auto table = toy.model->named_parameters()["position_embedding.weight"];
+  const auto gradient =
+      torch::autograd::grad({toy.model->loss(batch, ForwardContext{}).sum}, {table})[0];
+  // Positions 0 1 0 1 2 and 0 1 2 3 0: none is beyond 3.
+  EXPECT_TRUE(gradient.slice(0, 0, 4).ne(0).all().item<bool>());
+  EXPECT_TRUE(gradient.slice(0, 4).eq(0).all().item<bool>());
+  expect_gradients(
+      [&](const Tensors&) -> Tensors { return {toy.model->loss(batch, ForwardContext{}).sum}; },
+      toy.model->parameters());
+}
+
+TEST(StackLanguageModelTest, LearnedPositionsContinueInEachRow) {
+  const Toy toy(/*tie=*/false, /*scale=*/false, kPositions);
+  const auto tokens = random_tokens(2, kPositions);
+  const auto expected = toy.logits(tokens);
+  const auto state = toy.state(2);
+  const auto piece = torch::stack({tokens[0].slice(0, 0, 6), tokens[1].slice(0, 0, 6)});
+  toy.model->extend(piece, torch::tensor({6, 2}, torch::kInt64), *state, Want::kLast);
+  // The first row's filler would lie at positions 7 to 10.
+  const auto next = torch::zeros({2, 5}, torch::kInt64);
+  next[0][0] = tokens[0][6];
+  next[1].copy_(tokens[1].slice(0, 2, 7));
+  const auto logits =
+      toy.model->extend(next, torch::tensor({1, 5}, torch::kInt64), *state, Want::kLast);
+  expect_close(logits, expected.select(1, 6));
+  const auto last = toy.model->extend(tokens.slice(1, 7), {}, *state, Want::kLast);
+  expect_close(last, expected.select(1, 7));
+  EXPECT_THAT(error_of([&] { toy.model->extend(tokens.slice(1, 7), {}, *state, Want::kLast); }),
+              HasSubstr("position 8 is past the model's 8 learned positions"));
+  EXPECT_THAT(error_of([&] {
+                toy.model->loss(batch_of(random_tokens(1, kPositions + 2)), ForwardContext{});
+              }),
+              HasSubstr("position 8 is past the model's 8 learned positions"));
 }
 
 TEST(StackLanguageModelTest, OnlyScoredColumnsAreAskedFor) {

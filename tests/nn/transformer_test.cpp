@@ -4,9 +4,11 @@
 #include <map>
 #include <set>
 
+#include "tests/core/helpers.h"
 #include "tests/nn/helpers.h"
 
-// What is the Transformer's own; what it shares with all models is in tests/cli/language_model_test.cpp.
+// What is the Transformer's own; what it shares with all models is in
+// tests/cli/language_model_test.cpp.
 
 namespace tandem {
 namespace {
@@ -24,39 +26,49 @@ TransformerConfig tiny_transformer() {
 }
 
 // The whole model in plain arithmetic: one row, token by token, head by head.
-Tensor reference_logits(const TransformerConfig& config, const std::map<std::string, Tensor>& weights, const Tensor& tokens) {
-  const int64_t n = tokens.size(0), half = config.head_dim / 2, group = config.n_heads / *config.n_kv_heads;
+Tensor reference_logits(const TransformerConfig& config,
+                        const std::map<std::string, Tensor>& weights, const Tensor& tokens) {
+  const int64_t n = tokens.size(0), half = config.head_dim / 2,
+                group = config.n_heads / *config.n_kv_heads;
   const auto norm = [&](const Tensor& x, const std::string& name) {
     return x * torch::rsqrt(x.square().mean(-1, true) + config.norm_eps) * weights.at(name);
   };
   const auto heads = [&](const Tensor& x, const std::string& name, bool rotate) {
     Tensor y = torch::mm(x, weights.at(name).t()).view({n, -1, config.head_dim});  // [T, H, K]
     if (!rotate) return y;
-    const Tensor angles = torch::arange(n, torch::kFloat64).view({n, 1, 1}) *
-                          torch::pow(*config.rope.base, -2 * torch::arange(half, torch::kFloat64) / config.head_dim);
+    const Tensor angles =
+        torch::arange(n, torch::kFloat64).view({n, 1, 1}) *
+        torch::pow(*config.rope.base, -2 * torch::arange(half, torch::kFloat64) / config.head_dim);
     const Tensor a = y.narrow(2, 0, half), b = y.narrow(2, half, half);
-    return torch::cat({a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()}, 2);
+    return torch::cat({a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()},
+                      2);
   };
   Tensor x = weights.at("embedding.weight").index_select(0, tokens);
   for (int64_t layer = 0; layer < config.n_layers; ++layer) {
     const std::string at = "layers." + std::to_string(layer) + ".";
     const Tensor y = norm(x, at + "mixer_norm.weight");
-    const Tensor q = heads(y, at + "mixer.q_proj.weight", true), k = heads(y, at + "mixer.k_proj.weight", true);
+    const Tensor q = heads(y, at + "mixer.q_proj.weight", true),
+                 k = heads(y, at + "mixer.k_proj.weight", true);
     const Tensor v = heads(y, at + "mixer.v_proj.weight", false);
     Tensors mixed;
     for (int64_t t = 0; t < n; ++t) {
       for (int64_t h = 0; h < config.n_heads; ++h) {
-        const Tensor keys = k.select(1, h / group).narrow(0, 0, t + 1), values = v.select(1, h / group).narrow(0, 0, t + 1);
-        const Tensor scores = torch::mv(keys, q[t][h]) / std::sqrt(static_cast<double>(config.head_dim));
+        const Tensor keys = k.select(1, h / group).narrow(0, 0, t + 1),
+                     values = v.select(1, h / group).narrow(0, 0, t + 1);
+        const Tensor scores =
+            torch::mv(keys, q[t][h]) / std::sqrt(static_cast<double>(config.head_dim));
         mixed.push_back(torch::mv(values.t(), torch::softmax(scores, 0)));
       }
     }
     x = x + torch::mm(torch::cat(mixed).view({n, -1}), weights.at(at + "mixer.o_proj.weight").t());
     const Tensor z = norm(x, at + "ffn_norm.weight");
-    const Tensor gate = torch::mm(z, weights.at(at + "ffn.gate_proj.weight").t()), up = torch::mm(z, weights.at(at + "ffn.up_proj.weight").t());
-    x = x + torch::mm(gate * torch::sigmoid(gate) * up, weights.at(at + "ffn.down_proj.weight").t());
+    const Tensor gate = torch::mm(z, weights.at(at + "ffn.gate_proj.weight").t()),
+                 up = torch::mm(z, weights.at(at + "ffn.up_proj.weight").t());
+    x = x +
+        torch::mm(gate * torch::sigmoid(gate) * up, weights.at(at + "ffn.down_proj.weight").t());
   }
-  return torch::mm(norm(x, "final_norm.weight"), weights.at(config.tie_embeddings ? "embedding.weight" : "head.weight").t());
+  return torch::mm(norm(x, "final_norm.weight"),
+                   weights.at(config.tie_embeddings ? "embedding.weight" : "head.weight").t());
 }
 
 TEST(TransformerTest, LogitsEqualPlainArithmetic) {
@@ -66,12 +78,14 @@ TEST(TransformerTest, LogitsEqualPlainArithmetic) {
     const auto model = make_transformer(config);
     materialise_random(*model, 3);
     std::map<std::string, Tensor> weights;
-    for (const auto& item : model->named_parameters()) weights.emplace(item.key(), item.value().detach());
+    for (const auto& item : model->named_parameters())
+      weights.emplace(item.key(), item.value().detach());
     const Tensor tokens = torch::randint(19, {1, 13}, seeded(4), torch::kInt64);
     StateShape shape;
     shape.dtype = torch::kFloat64;
     const auto state = model->make_state(shape);
-    expect_close(model->extend(tokens, {}, *state, Want::kAll)[0], reference_logits(config, weights, tokens[0]));
+    expect_close(model->extend(tokens, {}, *state, Want::kAll)[0],
+                 reference_logits(config, weights, tokens[0]));
   }
 }
 
@@ -86,20 +100,30 @@ TEST(TransformerTest, NamesShapesAndInitialValues) {
       EXPECT_EQ(info.init.value, 0.02);
     } else if (info.global_shape.size() > 1) {
       EXPECT_EQ(info.init.kind, Init::Kind::kUniform) << info.name;
-      EXPECT_DOUBLE_EQ(info.init.value, 1 / std::sqrt(static_cast<double>(info.global_shape[1]))) << info.name;
+      EXPECT_DOUBLE_EQ(info.init.value, 1 / std::sqrt(static_cast<double>(info.global_shape[1])))
+          << info.name;
     }
   }
   const std::map<std::string, std::vector<int64_t>> expected = {
       {"embedding.weight", {19, 10}},
-      {"layers.0.mixer_norm.weight", {10}},        {"layers.1.mixer_norm.weight", {10}},
-      {"layers.0.mixer.q_proj.weight", {24, 10}},  {"layers.1.mixer.q_proj.weight", {24, 10}},
-      {"layers.0.mixer.k_proj.weight", {12, 10}},  {"layers.1.mixer.k_proj.weight", {12, 10}},
-      {"layers.0.mixer.v_proj.weight", {12, 10}},  {"layers.1.mixer.v_proj.weight", {12, 10}},
-      {"layers.0.mixer.o_proj.weight", {10, 24}},  {"layers.1.mixer.o_proj.weight", {10, 24}},
-      {"layers.0.ffn_norm.weight", {10}},          {"layers.1.ffn_norm.weight", {10}},
-      {"layers.0.ffn.gate_proj.weight", {13, 10}}, {"layers.1.ffn.gate_proj.weight", {13, 10}},
-      {"layers.0.ffn.up_proj.weight", {13, 10}},   {"layers.1.ffn.up_proj.weight", {13, 10}},
-      {"layers.0.ffn.down_proj.weight", {10, 13}}, {"layers.1.ffn.down_proj.weight", {10, 13}},
+      {"layers.0.mixer_norm.weight", {10}},
+      {"layers.1.mixer_norm.weight", {10}},
+      {"layers.0.mixer.q_proj.weight", {24, 10}},
+      {"layers.1.mixer.q_proj.weight", {24, 10}},
+      {"layers.0.mixer.k_proj.weight", {12, 10}},
+      {"layers.1.mixer.k_proj.weight", {12, 10}},
+      {"layers.0.mixer.v_proj.weight", {12, 10}},
+      {"layers.1.mixer.v_proj.weight", {12, 10}},
+      {"layers.0.mixer.o_proj.weight", {10, 24}},
+      {"layers.1.mixer.o_proj.weight", {10, 24}},
+      {"layers.0.ffn_norm.weight", {10}},
+      {"layers.1.ffn_norm.weight", {10}},
+      {"layers.0.ffn.gate_proj.weight", {13, 10}},
+      {"layers.1.ffn.gate_proj.weight", {13, 10}},
+      {"layers.0.ffn.up_proj.weight", {13, 10}},
+      {"layers.1.ffn.up_proj.weight", {13, 10}},
+      {"layers.0.ffn.down_proj.weight", {10, 13}},
+      {"layers.1.ffn.down_proj.weight", {10, 13}},
       {"final_norm.weight", {10}},
       {"head.weight", {19, 10}},
   };
@@ -110,19 +134,45 @@ TEST(TransformerTest, TheStateNamesEachLayersKeysAndValues) {
   const auto model = make_transformer(tiny_transformer());
   std::set<std::string> names;
   for (const auto& [name, tensor] : model->make_state({})->tensors()) names.insert(name);
-  EXPECT_EQ(names, (std::set<std::string>{"layers.0.mixer.keys", "layers.0.mixer.values", "layers.1.mixer.keys", "layers.1.mixer.values"}));
+  EXPECT_EQ(names, (std::set<std::string>{"layers.0.mixer.keys", "layers.0.mixer.values",
+                                          "layers.1.mixer.keys", "layers.1.mixer.values"}));
 }
 
 TEST(TransformerTest, FlopsCountEveryMultiplyAddTwice) {
   const TransformerConfig config = tiny_transformer();
   const auto model = make_transformer(config);
-  // a token: q and o 10 x 24, k and v 10 x 12, three of 10 x 13; two products of 24 channels with each of its keys; head 10 x 19
+  // a token: q and o 10 x 24, k and v 10 x 12, three of 10 x 13; two products of 24 channels with
+  // each of its keys; head 10 x 19
   const double matrices = 2 * (2 * 240 + 2 * 120 + 3 * 130), pair = 2 * 2 * 24;
-  const auto parts = [&](Phase phase, int64_t length, int64_t batch) { return model->flops(phase, length, batch).parts; };
+  const auto parts = [&](Phase phase, int64_t length, int64_t batch) {
+    return model->flops(phase, length, batch).parts;
+  };
   using Parts = std::vector<std::pair<std::string, double>>;
-  EXPECT_EQ(parts(Phase::kTrain, 7, 3), (Parts{{"layers", 3 * 3 * 2 * (7 * matrices + 28 * pair)}, {"head", 3 * 3 * 7 * 2 * 190.0}}));
-  EXPECT_EQ(parts(Phase::kPrefill, 7, 3), (Parts{{"layers", 3 * 2 * (7 * matrices + 28 * pair)}, {"head", 3 * 2 * 190.0}}));
-  EXPECT_EQ(parts(Phase::kDecode, 7, 3), (Parts{{"layers", 3 * 2 * (matrices + 8 * pair)}, {"head", 3 * 2 * 190.0}}));
+  EXPECT_EQ(parts(Phase::kTrain, 7, 3), (Parts{{"layers", 3 * 3 * 2 * (7 * matrices + 28 * pair)},
+                                               {"head", 3 * 3 * 7 * 2 * 190.0}}));
+  EXPECT_EQ(parts(Phase::kPrefill, 7, 3),
+            (Parts{{"layers", 3 * 2 * (7 * matrices + 28 * pair)}, {"head", 3 * 2 * 190.0}}));
+  EXPECT_EQ(parts(Phase::kDecode, 7, 3),
+            (Parts{{"layers", 3 * 2 * (matrices + 8 * pair)}, {"head", 3 * 2 * 190.0}}));
+}
+
+TEST(TransformerTest, AnEvenNumberOfChannelsIsRotated) {
+  const auto read = [](const std::string& yaml) {
+    TransformerConfig config;
+    read_config(parse_yaml(yaml, "a.yaml"), config);
+  };
+  read("{d_model: 10, head_dim: 6, rope: {fraction: 0.4}}");
+  read("{d_model: 10, head_dim: 6, rope: {base: none, fraction: 0}}");
+  expect_user_error(2,
+                    "a.yaml:2: rope.fraction = 0.5, expected one that rotates an even number, at "
+                    "least 2, of a head's 6 channels",
+                    [&] { read("head_dim: 6\nrope: {fraction: 0.5}"); });
+  expect_user_error(2,
+                    "a.yaml:1: rope.fraction = 0, expected one that rotates an even number, at "
+                    "least 2, of a head's 64 channels",
+                    [&] { read("rope: {fraction: 0}"); });
+  expect_user_error(2, "a.yaml:1: rope.fraction = 1.5, expected a number from 0 to 1",
+                    [&] { read("rope: {fraction: 1.5}"); });
 }
 
 TEST(TransformerTest, AModelNeedsAVocabulary) {
