@@ -16,8 +16,7 @@ namespace tandem {
 struct WindowView::Epoch {
   int64_t number = 0;
   std::vector<int64_t> order;  // documents of the file in this epoch's order
-  std::vector<int64_t>
-      begin;  // first token of each in this epoch's stream, and the number of tokens
+  std::vector<int64_t> begin;  // of each, with its padding, in this epoch's stream; and the end
 };
 
 struct WindowView::Kept {
@@ -26,14 +25,19 @@ struct WindowView::Kept {
 };
 
 WindowView::WindowView(std::shared_ptr<const TokenFile> file, int64_t context_length,
-                       const std::string& shuffle, RandomStream stream)
+                       const std::string& shuffle, RandomStream stream, const Packing& packing)
     : file_(std::move(file)),
       context_length_(context_length),
-      windows_(0),
       shuffle_(shuffle),
       stream_(stream),
+      padding_stream_(stream.fork("padding")),
+      padded_to_(packing.pad_documents ? packing.multiple : 1),
       kept_(std::make_shared<Kept>()) {
   if (context_length < 1) throw std::logic_error("WindowView: context_length < 1");
+  if (packing.multiple < 1 || context_length % packing.multiple != 0) {
+    throw std::logic_error("WindowView: context_length = " + std::to_string(context_length) +
+                           ", expected a multiple of " + std::to_string(packing.multiple));
+  }
   if (shuffle != "windows" && shuffle != "documents" && shuffle != "none") {
     throw std::logic_error("WindowView: shuffle = " + shuffle);
   }
@@ -41,23 +45,46 @@ WindowView::WindowView(std::shared_ptr<const TokenFile> file, int64_t context_le
     throw bad_file(file_->prefix() + ".idx",
                    "holds " + std::to_string(file_->tokens()) + " tokens, at least 2 are needed");
   }
-  windows_ = (file_->tokens() - 2) / context_length + 1;  // all tokens but the first are targets
+  if (padded_to_ > 1) padded_begins_ = padded_begins();
+  tokens_ = begins().back();
+  windows_ = (tokens_ - 2) / context_length + 1;  // all tokens but the first are targets
 }
 
-std::shared_ptr<const WindowView::Epoch> WindowView::epoch(int64_t number) const {
+int64_t WindowView::padding_before(int64_t document) const {
+  if (padded_to_ == 1) return 0;
+  return static_cast<int64_t>(
+      padding_stream_.below(static_cast<uint64_t>(document), static_cast<uint64_t>(padded_to_)));
+}
+
+std::vector<int64_t> WindowView::padded_begins() const {
+  const int64_t documents = file_->documents();
+  std::vector<int64_t> begins = {0};
+  begins.reserve(static_cast<size_t>(documents) + 1);
+  for (int64_t d = 0; d < documents; ++d) {
+    const int64_t length = file_->document_length(d);
+    const int64_t padded =
+        length == 0 ? 0 : padding_before(d) + length;  // no block of padding alone
+    begins.push_back(begins.back() + (padded + padded_to_ - 1) / padded_to_ * padded_to_);
+  }
+  return begins;
+}
+
+std::shared_ptr<const WindowView::Epoch> WindowView::shuffled_epoch(int64_t number) const {
   const std::lock_guard lock(kept_->mutex);
   if (kept_->last && kept_->last->number == number) return kept_->last;
   auto made = std::make_shared<Epoch>();
-  const int64_t documents = file_->documents();
-  const Permutation permutation(static_cast<uint64_t>(documents),
-                                stream_.fork("documents").fork(static_cast<uint64_t>(number)));
+  const auto& in_file = begins();
+  const auto documents = static_cast<uint64_t>(file_->documents());
   made->number = number;
-  made->order.reserve(static_cast<size_t>(documents));
-  made->begin.reserve(static_cast<size_t>(documents) + 1);
+  const Permutation permutation(documents,
+                                stream_.fork("documents").fork(static_cast<uint64_t>(number)));
+  made->order.reserve(documents);
+  made->begin.reserve(documents + 1);
   made->begin.push_back(0);
-  for (int64_t d = 0; d < documents; ++d) {
-    made->order.push_back(static_cast<int64_t>(permutation(static_cast<uint64_t>(d))));
-    made->begin.push_back(made->begin.back() + file_->document_length(made->order.back()));
+  for (uint64_t d = 0; d < documents; ++d) {
+    const auto document = static_cast<int64_t>(permutation(d));
+    made->order.push_back(document);
+    made->begin.push_back(made->begin.back() + in_file[document + 1] - in_file[document]);
   }
   return kept_->last = std::move(made);
 }
@@ -71,39 +98,39 @@ Row WindowView::window(int64_t k, bool mask_documents) const {
     w = static_cast<int64_t>(
         Permutation(static_cast<uint64_t>(windows_), stream)(static_cast<uint64_t>(w)));
   }
-  const auto shuffled = shuffle_ == "documents" ? epoch(number) : nullptr;
-  const auto& in_file = file_->document_begins();
-  const auto& in_stream = shuffled ? shuffled->begin : in_file;
+  const auto shuffled = shuffle_ == "documents" ? shuffled_epoch(number) : nullptr;
+  const auto& first_tokens = shuffled ? shuffled->begin : begins();
 
-  // T inputs and, one on, T targets: T + 1 tokens, fewer in the last window.
-  const int64_t T = context_length_;
-  const int64_t begin = w * T;
-  const int64_t n = std::min(T + 1, file_->tokens() - begin);
-  std::vector<int64_t> tokens(static_cast<size_t>(n));
-  std::vector<float> weights(static_cast<size_t>(file_->has_weights() ? n : 0));  // as targets
-  std::vector<int32_t> document(static_cast<size_t>(n));  // counted within the row
-  auto d = std::upper_bound(in_stream.begin(), in_stream.end(), begin) - in_stream.begin() - 1;
+  // T inputs and, one on, T targets: T + 1 tokens of the stream, behind whose end all is padding.
+  const int64_t T = context_length_, begin = w * T, end = begin + T + 1;
+  const auto n = static_cast<size_t>(T + 1);
+  std::vector<int64_t> tokens(n, 0);
+  std::vector<float> weights(file_->has_weights() ? n : 0);  // as targets
+  std::vector<int32_t> document(n, -1);                      // counted within the row; -1 = padding
   int32_t segment = 0;
-  for (int64_t done = 0; done < n; ++d) {
-    const int64_t at = begin + done;
-    const int64_t take = std::min(n - done, in_stream[d + 1] - at);
-    if (take == 0) continue;  // an empty document
-    const int64_t from = shuffled ? in_file[shuffled->order[d]] + (at - in_stream[d]) : at;
-    file_->read(from, std::span(tokens).subspan(done, take));
-    if (file_->has_weights()) file_->read_weights(from, std::span(weights).subspan(done, take));
-    std::fill_n(document.begin() + done, take, segment++);
-    done += take;
+  auto d =
+      std::upper_bound(first_tokens.begin(), first_tokens.end(), begin) - first_tokens.begin() - 1;
+  for (; d < file_->documents() && first_tokens[d] < end; ++d) {
+    const int64_t in_file = shuffled ? shuffled->order[d] : d;
+    const int64_t first = first_tokens[d] + padding_before(in_file);  // behind its padding
+    const int64_t from = std::max(begin, first);
+    const int64_t take = std::min(end, first + file_->document_length(in_file)) - from;
+    if (take <= 0) continue;  // an empty document, or only padding of it is in the window
+    const int64_t at = file_->document_begins()[in_file] + (from - first);
+    file_->read(at, std::span(tokens).subspan(from - begin, take));
+    if (file_->has_weights())
+      file_->read_weights(at, std::span(weights).subspan(from - begin, take));
+    std::fill_n(document.begin() + (from - begin), take, segment++);
   }
 
   Row row;
-  row.tokens.assign(static_cast<size_t>(T), 0);
+  row.tokens.assign(tokens.begin(), tokens.end() - 1);
   row.targets.assign(static_cast<size_t>(T), kIgnored);
   row.segment.assign(static_cast<size_t>(T), -1);
   if (file_->has_weights()) row.weights.assign(static_cast<size_t>(T), 0);
-  for (int64_t t = 0; t < std::min(T, n); ++t) {
-    row.tokens[t] = tokens[t];
-    row.segment[t] = mask_documents ? document[t] : 0;
-    const bool scored = t + 1 < n && (!mask_documents || document[t] == document[t + 1]);
+  for (int64_t t = 0; t < T; ++t) {
+    if (document[t] >= 0) row.segment[t] = mask_documents ? document[t] : 0;
+    const bool scored = document[t + 1] >= 0 && (!mask_documents || document[t] == document[t + 1]);
     if (!scored) continue;
     row.targets[t] = tokens[t + 1];
     if (file_->has_weights()) row.weights[t] = weights[t + 1];
@@ -184,13 +211,14 @@ std::vector<double> weights_of(const std::vector<SourceSpec>& sources) {
 }  // namespace
 
 Sampler::Sampler(const std::vector<SourceSpec>& sources, int64_t context_length,
-                 const std::string& shuffle, bool mask_documents, uint64_t seed)
+                 const std::string& shuffle, bool mask_documents, uint64_t seed,
+                 const Packing& packing)
     : weights_(weights_of(sources)), mixture_(weights_), mask_documents_(mask_documents) {
   const RandomStream stream = RandomStream(seed).fork("shuffle");
   for (size_t i = 0; i < sources.size(); ++i) {
     const auto weights = sources[i].target_weights ? TargetWeights::kRead : TargetWeights::kNone;
     files_.push_back(std::make_shared<const TokenFile>(sources[i].path, weights));
-    views_.emplace_back(files_.back(), context_length, shuffle, stream.fork(i));
+    views_.emplace_back(files_.back(), context_length, shuffle, stream.fork(i), packing);
   }
 }
 
@@ -202,8 +230,8 @@ Row Sampler::row(int64_t sample) const {
 }
 
 int64_t Sampler::tokens_per_epoch() const {
-  return std::accumulate(files_.begin(), files_.end(), int64_t{0},
-                         [](int64_t sum, const auto& file) { return sum + file->tokens(); });
+  return std::accumulate(views_.begin(), views_.end(), int64_t{0},
+                         [](int64_t sum, const auto& view) { return sum + view.tokens(); });
 }
 
 std::string Sampler::data_hash() const {

@@ -22,22 +22,32 @@ struct SourceSpec {
 class WindowView {
  public:
   /// shuffle: "windows" orders window numbers anew each epoch; "documents" permutes documents first; "none" keeps file order (validation).
+  /// `packing.pad_documents`: the stream is that of padded documents: 0 to multiple - 1 tokens of padding in front of each, counted by (stream, document), so the same in each
+  /// epoch, and as many behind as fill a multiple; context_length is a multiple then. Padding has token 0 and segment -1, is never a target, and what stands before it has none.
   /// Throws bad_file when the file has fewer than two tokens.
-  WindowView(std::shared_ptr<const TokenFile> file, int64_t context_length, const std::string& shuffle, RandomStream stream);
+  WindowView(std::shared_ptr<const TokenFile> file, int64_t context_length, const std::string& shuffle, RandomStream stream, const Packing& packing = {});
   int64_t windows() const { return windows_; }  ///< of one epoch
+  int64_t tokens() const { return tokens_; }    ///< of one epoch, padding included
   /// Window number `k` counted over all epochs. `mask_documents` numbers documents in `segment` and leaves the first token of each
   /// unscored, else all of the row is segment 0. Row::weights is filled when the file was opened with weights, 0 where not scored.
   /// Safe to call from several threads.
   Row window(int64_t k, bool mask_documents) const;
 
  private:
-  struct Epoch;  // document order and prefix sums for "documents"
-  struct Kept;   // the epoch used last
-  std::shared_ptr<const Epoch> epoch(int64_t number) const;
+  struct Epoch;  // the documents of a shuffled epoch's stream
+  struct Kept;   // the one used last
+  std::shared_ptr<const Epoch> shuffled_epoch(int64_t number) const;
+  int64_t padding_before(int64_t document) const;  // tokens of padding in front of one of the file's
+  std::vector<int64_t> padded_begins() const;
+  /// First token of each document with its padding, in file order, and the end of the last.
+  const std::vector<int64_t>& begins() const { return padded_to_ > 1 ? padded_begins_ : file_->document_begins(); }
   std::shared_ptr<const TokenFile> file_;
-  int64_t context_length_, windows_;
+  int64_t context_length_;
   std::string shuffle_;
-  RandomStream stream_;
+  RandomStream stream_, padding_stream_;
+  int64_t padded_to_;                   // documents are padded to a multiple of this; 1 = not padded
+  std::vector<int64_t> padded_begins_;  // empty where documents are not padded
+  int64_t tokens_ = 0, windows_ = 0;
   std::shared_ptr<Kept> kept_;
 };
 
@@ -59,9 +69,9 @@ class Mixture {
 /// Global sample numbers to rows: the same for every number of ranks, micro-batch size and restart.
 class Sampler {
  public:
-  Sampler(const std::vector<SourceSpec>& sources, int64_t context_length, const std::string& shuffle, bool mask_documents, uint64_t seed);
+  Sampler(const std::vector<SourceSpec>& sources, int64_t context_length, const std::string& shuffle, bool mask_documents, uint64_t seed, const Packing& packing = {});
   Row row(int64_t sample) const;
-  int64_t tokens_per_epoch() const;           ///< over all sources
+  int64_t tokens_per_epoch() const;           ///< over all sources, padding included
   std::string data_hash() const;              ///< of all sources' contents, weights of targets included, and shares
   const std::vector<std::shared_ptr<const TokenFile>>& files() const { return files_; }
   int64_t windows(int64_t source) const { return views_[source].windows(); }
