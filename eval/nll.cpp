@@ -30,20 +30,61 @@ bool trained_with_masks(const ConfigNode& config) {
   return mask && mask->scalar == "true";
 }
 
-NllWindows make_windows(const NllConfig& config, std::shared_ptr<const TokenFile> file,
-                        const LoadedModel& loaded, const std::string& input) {
-  NllWindows windows{.file = std::move(file), .skip = config.skip};
+// Of a model with packing.max_length positions, of which padding takes some too.
+int64_t longest_window(const Packing& packing) {
+  return packing.max_length / packing.multiple * packing.multiple - packing.padding_to_score();
+}
+
+int64_t window_length(const NllConfig& config, const LoadedModel& loaded,
+                      const std::string& input) {
   if (!config.context_length && loaded.context_length == 0) {
     throw bad_usage(input +
                     " does not say what context length it was trained with; give --context-length");
   }
-  windows.length = config.context_length.value_or(loaded.context_length);
+  const Packing packing = loaded.model->packing();
+  const int64_t wanted = config.context_length.value_or(loaded.context_length);
+  if (packing.max_length == 0) return wanted;
+  const int64_t longest = longest_window(packing);
+  if (config.context_length && wanted > longest) {
+    const int64_t padding = packing.padding_to_score();
+    throw bad_usage(fmt::format("--context-length {}, expected at most {}, the positions of {}{}",
+                                wanted, longest, input,
+                                padding > 0 ? fmt::format(" but {} of padding", padding) : ""));
+  }
+  if (wanted <= longest) return wanted;
+  log_line(fmt::format(
+      "{} is scored in windows of {} tokens, not the {} of its training: it has no more positions",
+      input, longest, wanted));
+  return longest;
+}
+
+bool use_masks(const NllConfig& config, const LoadedModel& loaded, const std::string& input) {
+  const bool trained = trained_with_masks(loaded.config);
+  const bool wanted = config.mask_documents.value_or(trained);
+  const int64_t block_length = loaded.model->packing().multiple;
+  if (!wanted || block_length == 1) return wanted;
+  const char* const why = "documents that see no other need rows padded to blocks, as in training";
+  if (config.mask_documents) {
+    throw bad_usage(
+        fmt::format("--mask-documents true, but {} is a model of blocks of {} tokens; "
+                    "give --mask-documents false: {}",
+                    input, block_length, why));
+  }
+  log_warning(
+      fmt::format("{} was trained with document masks and is scored without: {}", input, why));
+  return false;
+}
+
+NllWindows make_windows(const NllConfig& config, std::shared_ptr<const TokenFile> file,
+                        const LoadedModel& loaded, const std::string& input) {
+  NllWindows windows{.file = std::move(file), .skip = config.skip};
+  windows.length = window_length(config, loaded, input);
   windows.stride = config.stride.value_or(windows.length);
   if (windows.stride > windows.length) {
     throw bad_usage(fmt::format("--stride {}, expected at most the window's {} tokens",
                                 windows.stride, windows.length));
   }
-  windows.mask_documents = config.mask_documents.value_or(trained_with_masks(loaded.config));
+  windows.mask_documents = use_masks(config, loaded, input);
   if (windows.mask_documents && config.chunk > 0) {
     throw bad_usage("--chunk needs windows without document masks; give --mask-documents false");
   }
@@ -77,16 +118,19 @@ int64_t bytes_of_targets(const Row& row, const Tokenizer* tokenizer) {
   return bytes;
 }
 
-Json by_position(const ScoreResult& score, int64_t buckets) {
+// Buckets of the window's tokens: the columns of a row between the padding in front and behind.
+Json by_position(const ScoreResult& score, const NllWindows& windows, const Packing& packing,
+                 int64_t buckets) {
   Json list = Json::array();
-  const auto columns = static_cast<int64_t>(score.nll_by_position.size());
-  const int64_t width = (columns + buckets - 1) / buckets;
-  for (int64_t begin = 0; begin < columns; begin += width) {
-    const int64_t end = std::min(begin + width, columns);
+  const int64_t positions = std::min(windows.length, windows.tokens - 1);
+  const int64_t width = (positions + buckets - 1) / buckets;
+  for (int64_t begin = 0; begin < positions; begin += width) {
+    const int64_t end = std::min(begin + width, positions);
     double nll = 0, n = 0;
     for (int64_t t = begin; t < end; ++t) {
-      nll += score.nll_by_position[static_cast<size_t>(t)];
-      n += score.count_by_position[static_cast<size_t>(t)];
+      const auto column = static_cast<size_t>(t + packing.padding_to_score());
+      nll += score.nll_by_position[column];
+      n += score.count_by_position[column];
     }
     if (n > 0)
       list.push_back({{"begin", begin},
@@ -99,7 +143,7 @@ Json by_position(const ScoreResult& score, int64_t buckets) {
 
 // What makes two numbers comparable, then the numbers.
 void add_result(Json& record, const NllConfig& config, const NllWindows& windows,
-                const std::string& data_hash, const Total& total) {
+                const Packing& packing, const std::string& data_hash, const Total& total) {
   record["data"] = windows.file->prefix();
   record["data_hash"] = data_hash;
   record["window"] = windows.length;
@@ -107,6 +151,10 @@ void add_result(Json& record, const NllConfig& config, const NllWindows& windows
   record["bos"] = "none";  // windows are cut out of the stream of documents as it is
   record["mask_documents"] = windows.mask_documents;
   record["skip"] = windows.skip;
+  record["padding"] = packing.padding_to_score();  // tokens in front of each window
+  // first targets of each window that the model gives no probability
+  record["unscored_prefix"] =
+      std::max<int64_t>(0, packing.unscored_prefix - packing.padding_to_score());
   record["chunk"] = config.chunk;
   record["cache_dtype"] = config.chunk > 0 ? Json(config.cache_dtype) : Json();
   record["tokens_scored"] = static_cast<int64_t>(total.score.weight);
@@ -114,7 +162,12 @@ void add_result(Json& record, const NllConfig& config, const NllWindows& windows
   record["nll"] = total.nll();
   record["ppl"] = std::exp(total.nll());
   record["bpb"] = total.bytes > 0 ? Json(total.bpb()) : Json();
-  record["nll_by_position"] = by_position(total.score, config.buckets);
+  record["nll_by_position"] = by_position(total.score, windows, packing, config.buckets);
+  if (packing.multiple == 1) return;
+  const ScoreResult slots = by_block_position(total.score, packing.multiple);
+  record["nll_by_block_position"] = means(slots);
+  record["tokens_scored_by_block_position"] =
+      std::vector<int64_t>(slots.count_by_position.begin(), slots.count_by_position.end());
 }
 
 std::vector<std::string> table_row(const std::string& name, const std::string& step,
@@ -196,11 +249,11 @@ Row NllWindows::row(int64_t k, const Packing& packing) const {
   std::vector<int64_t> ids(static_cast<size_t>(std::min(length + 1, tokens - begin)));
   file->read(begin, ids);
   const int64_t scored_before = k == 0 ? 0 : length - stride;
-  Row row = row_of_sequence(
-      ids, {.multiple = packing.multiple,
-            .unscored_prefix = std::max({packing.unscored_prefix, skip, scored_before})});
+  Row row = row_of_sequence(ids, packing, std::max(skip, scored_before));
   row.sample = k;
   if (!mask_documents) return row;
+  TORCH_CHECK(packing.multiple == 1, "NllWindows: document masks with blocks of ", packing.multiple,
+              " tokens, expected none");
 
   const auto& begins = file->document_begins();
   auto next =
@@ -243,7 +296,8 @@ const char* const kNllHelp =
 window). Every token but the first is scored once; with a smaller stride it has at least window - stride tokens before it. --skip leaves out the first
 targets of each window, --max-tokens scores the beginning of the data only, --chunk scores long windows in pieces (keys and values are held in --cache-dtype: same
 as --dtype, float32 or bfloat16), --buckets sets how finely the loss by
-position is kept, --mask-documents says whether tokens see other documents (absent: as trained), --unigram adds the baseline of token frequencies.
+position is kept, --mask-documents says whether tokens see their own document only (absent: as trained, but false for a model of blocks), --unigram adds the
+baseline of token frequencies. A model of blocks that was trained without padding does not score the first block of a window; --skip makes others comparable with it.
 Example: tandem eval nll runs/yoco runs/transformer --data data/valid --unigram data/train --out nll.jsonl)";
 
 EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
@@ -260,17 +314,18 @@ EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
   for (const std::string& input : args.inputs) {
     const LoadedModel loaded = args.load(input);
     const NllWindows windows = make_windows(config, file, loaded, input);
+    const Packing packing = loaded.model->packing();
     if (std::exchange(with_unigram,
                       false)) {  // once, over the first model's vocabulary and windows
       const Total total = score_unigram(config, args, windows, loaded);
       Json record = {{"evaluation", "nll"}, {"model", kUnigram}, {"counts_from", config.unigram}};
-      add_result(record, config, windows, data_hash, total);
+      add_result(record, config, windows, packing, data_hash, total);
       args.record(record);
       table.push_back(table_row(kUnigram, "-", windows, total));
     }
     const Total total = score_model(config, args, windows, loaded, input);
     Json record = about("nll", args, input, loaded);
-    add_result(record, config, windows, data_hash, total);
+    add_result(record, config, windows, packing, data_hash, total);
     args.record(record);
     table.push_back(table_row(input, with_commas(loaded.step), windows, total));
   }

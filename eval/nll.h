@@ -11,13 +11,15 @@ namespace tandem {
 /// `tandem eval nll`: the loss of a token file's text under a model.
 struct NllConfig {
   std::string data = "";                       // token file
-  std::optional<int64_t> context_length = {};  // tokens of one window; absent: as trained
+  // tokens of one window; absent: as trained, or as many of them as the model has positions for
+  std::optional<int64_t> context_length = {};
   std::optional<int64_t> stride = {};          // between the starts of windows; absent: the window
   std::optional<int64_t> max_tokens = {};      // scored from the start of the data; absent: all
   int64_t skip = 0;                            // first targets of each window that are left out
   int64_t chunk = 0;                           // tokens of a piece of a window; 0 = whole windows
   std::string cache_dtype = "same";  // of keys and values, with chunk: same | float32 | bfloat16
-  std::optional<bool> mask_documents = {};  // tokens see their document only; absent: as trained
+  // tokens see their document only; absent: as trained, but not for a model of blocks
+  std::optional<bool> mask_documents = {};
   int64_t buckets = 16;                     // of the loss by position
   std::string unigram = "";                 // token file of a baseline's counts; empty: none
   template <typename Visitor>
@@ -38,7 +40,9 @@ struct NllConfig {
 /// Windows over the first `tokens` tokens of a file, one every `stride` tokens: window k has the
 /// inputs [k * stride, k * stride + length) and, one on, as many targets. The first window scores
 /// all of its targets, each later one those that no window before it scored, so that every token
-/// but the first is scored once, as far as `skip` and a model's unscored prefix let it.
+/// but the first is scored once, as far as `skip` and a model's unscored prefix let it. Rows are
+/// laid out by a model's Packing; padding counts in none of these numbers. Documents are masked for
+/// models without blocks only.
 struct NllWindows {
   std::shared_ptr<const TokenFile> file;
   int64_t tokens = 0, length = 0, stride = 0;

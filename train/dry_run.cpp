@@ -22,13 +22,14 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   const double bytes_each = 4 * 4 + (config.training.dtype == "bfloat16" ? 2 : 0);
   result.weights_bytes = bytes_each * static_cast<double>(result.parameters);
 
-  const auto sampler = make_sampler(config);
+  const Packing packing = run.model->packing();
+  const auto sampler = make_sampler(config, packing);
   const int64_t rows_each = config.training.micro_batch_size.value();
   std::vector<Row> rows;
   for (int64_t i = 0; i < rows_each; ++i) rows.push_back(sampler->row(i));
   check_ids(rows, run.model->vocab_size(), "the training data");
-  Validation(config, run.model->packing()).check_ids(run.model->vocab_size());
-  apply_packing(rows, run.model->packing());
+  Validation(config, packing).check_ids(run.model->vocab_size());
+  apply_packing(rows, packing);
   for (int pass = 0; pass < 2; ++pass) {  // the first one also warms up
     const auto begin = std::chrono::steady_clock::now();
     result.loss = accumulate_gradients(run, rows, config).item<double>();

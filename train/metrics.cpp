@@ -1,6 +1,7 @@
 #include "train/metrics.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -128,24 +129,35 @@ void Metrics::log_step(const StepStats& stats) {
 void Metrics::validation(int64_t step, const ScoreResult& result, double seconds) {
   const double loss = result.nll_sum / result.weight;
   const auto by_position = nll_by_position(result);
-  lines_.write({{"step", step},
-                {"validation_loss", loss},
-                {"validation_tokens", static_cast<int64_t>(result.weight)},
-                {"seconds", seconds},
-                {"nll_by_position", by_position}});
+  ordered_json line = {{"step", step},
+                       {"validation_loss", loss},
+                       {"validation_tokens", static_cast<int64_t>(result.weight)},
+                       {"seconds", seconds},
+                       {"nll_by_position", by_position}};
+  std::vector<double> slots;
+  std::string slots_text;
+  if (run_.block_length > 1) {
+    slots = means(by_block_position(result, run_.block_length));
+    line["nll_by_block_position"] = slots;
+    slots_text = fmt::format("  loss_by_block_position: {:.4f}", fmt::join(slots, " "));
+  }
+  lines_.write(line);
   if (progress_) progress_->clear();
   const MemoryUse memory = memory_use(run_.device);
   log_line(fmt::format(
-      "validate step: {}  loss: {:.5f}  ppl: {:.3f}  memory: {:.2f}GiB({:.2f}%)  tps: {}", step,
+      "validate step: {}  loss: {:.5f}  ppl: {:.3f}  memory: {:.2f}GiB({:.2f}%)  tps: {}{}", step,
       loss, std::exp(loss), memory.bytes / kGib, percent(memory),
-      with_commas(std::llround(result.weight / seconds))));
+      with_commas(std::llround(result.weight / seconds)), slots_text));
   if (!tensorboard_) return;
   Scalars scalars = {{"validation_metrics/loss", loss}};
-  for (size_t b = 0; b < by_position.size(); ++b) {
-    if (std::isfinite(by_position[b]))
-      scalars.emplace_back(fmt::format("validation_metrics/loss_by_position/{}", b),
-                           by_position[b]);
-  }
+  const auto add = [&](const char* tag, const std::vector<double>& losses) {
+    for (size_t i = 0; i < losses.size(); ++i) {
+      if (std::isfinite(losses[i]))
+        scalars.emplace_back(fmt::format("validation_metrics/{}/{}", tag, i), losses[i]);
+    }
+  };
+  add("loss_by_position", by_position);
+  add("loss_by_block_position", slots);
   tensorboard_->write(step, scalars);
 }
 

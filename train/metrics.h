@@ -53,6 +53,7 @@ class Metrics {
     int64_t first_step = 0, steps = 0;  // done before this object was made, of the whole run
     int64_t tokens_before = 0;          // learnt from before that
     double flops_per_token = 0;         // of training
+    int64_t block_length = 1;           // of a model that reads blocks: validation shows their slots
     torch::Device device = torch::kCPU;
     std::optional<double> peak_flops;
   };

@@ -60,23 +60,45 @@ TrainConfig read_stage(const ConfigNode& node, const ModelFactory& factory, size
   return config;
 }
 
-/// Names and shapes of the model's parameters.
-std::vector<std::pair<std::string, std::vector<int64_t>>> shapes_of(const Choice& model,
-                                                                    const ModelFactory& factory) {
+/// Throws UserError where the rows of a stage are not what its model can read; `origin`, where the
+/// stage was written, and `where` are put in front.
+void check_rows(const Stage& stage, const Origin& origin, const std::string& where) {
+  const int64_t length = stage.config.training.context_length;
+  const Packing& packing = stage.packing;
+  const auto wrong_length = [&](const std::string& expected) {
+    return bad_config(origin, where + "training.context_length = " + std::to_string(length) +
+                                  ", expected " + expected);
+  };
+  if (length % packing.multiple != 0)
+    throw wrong_length("a multiple of " + std::to_string(packing.multiple) +
+                       ", as the rows of the model are");
+  if (packing.max_length > 0 && length > packing.max_length)
+    throw wrong_length("at most " + std::to_string(packing.max_length) +
+                       ", the positions of the model");
+  if (stage.config.data.mask_documents && packing.multiple > 1 && !packing.pad_documents)
+    throw bad_config(origin, where +
+                                 "data.mask_documents = true, expected false for a model with "
+                                 "pad_documents: false, whose blocks mix documents");
+}
+
+/// Names and shapes of a model's parameters.
+std::vector<std::pair<std::string, std::vector<int64_t>>> shapes_of(const LanguageModel& model) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;
-  for (const auto& info : parameters_info(*factory.build(model)))
-    shapes.emplace_back(info.name, info.global_shape);
+  for (const auto& info : parameters_info(model)) shapes.emplace_back(info.name, info.global_shape);
   return shapes;
 }
 
 /// What decides which rows a run reads.
-ConfigNode rows_of(TrainConfig& config) {
-  ConfigNode node = write_config(config.data);
+ConfigNode rows_of(Stage& stage) {
+  ConfigNode node = write_config(stage.config.data);
   std::erase_if(node.entries, [](const auto& entry) {
     return entry.first == "tokenizer" || entry.first == "validation";
   });
-  node.entries.emplace_back(
-      "context_length", ConfigNode::make_scalar(std::to_string(config.training.context_length)));
+  const auto add = [&](const char* key, int64_t value) {
+    node.entries.emplace_back(key, ConfigNode::make_scalar(std::to_string(value)));
+  };
+  add("context_length", stage.config.training.context_length);
+  add("padded_to", stage.packing.pad_documents ? stage.packing.multiple : 1);
   return node;
 }
 
@@ -87,7 +109,10 @@ Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tok
   const std::vector<int64_t> steps = stage_steps(written);
   if (steps.empty()) {
     resolve(config, factory, tokenizer);
-    stages_.push_back({.end = config.training.steps, .config = config});
+    stages_.push_back({.end = config.training.steps,
+                       .config = config,
+                       .packing = factory.build(config.model)->packing()});
+    check_rows(stages_.back(), {}, "");
     config_ = std::move(config);
     return;
   }
@@ -113,6 +138,7 @@ Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tok
     stages_.push_back(std::move(stage));
   }
 
+  std::vector<std::pair<std::string, std::vector<int64_t>>> shapes;  // of the first stage
   for (size_t i = 0; i < stages_.size(); ++i) {
     Stage& stage = stages_[i];
     int64_t schedule_end = config.training.steps;  // or where a later stage starts another
@@ -135,11 +161,16 @@ Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tok
                            std::to_string(*schedule.decay_steps) + ", expected at most " +
                            std::to_string(*schedule.steps - schedule.warmup_steps) +
                            ", the steps of the schedule less its warm-up");
-    if (i == 0) continue;
+    const auto model = factory.build(stage.config.model);
+    stage.packing = model->packing();
+    check_rows(stage, written.items[i].origin, name_of_stage(i) + ": ");
+    if (i == 0) {
+      shapes = shapes_of(*model);
+      continue;
+    }
     Stage& before = stages_[i - 1];
-    stage.samples_begin =
-        rows_of(stage.config) == rows_of(before.config) ? before.samples_begin : stage.begin;
-    if (shapes_of(stage.config.model, factory) != shapes_of(stages_[0].config.model, factory))
+    stage.samples_begin = rows_of(stage) == rows_of(before) ? before.samples_begin : stage.begin;
+    if (shapes_of(*model) != shapes)
       throw bad_config(written.items[i].origin,
                        name_of_stage(i) +
                            ".model changes the shapes of parameters; a stage may "

@@ -12,6 +12,7 @@ struct Stage {
   int64_t index = 0;
   int64_t begin = 0, end = 0;
   TrainConfig config;  // resolved, without `stages`; training.steps is the whole run's
+  Packing packing;     // how its model wants its rows
   int64_t schedule_begin =
       0;  // step from which lr_schedule counts: where the newest stage that writes one began
   int64_t ramp_begin = 0;  // the same of training.batch_ramp
@@ -22,12 +23,13 @@ struct Stage {
 /// What a run does at which step. Without `stages` it has one stage; with them, stage i is the
 /// config with the overrides of stages 0 .. i put over it, for the `steps` of stage i, which add up
 /// to training.steps. A stage that writes lr_schedule or batch_ramp starts it anew; one whose rows
-/// are other ones (context_length, sources, shuffle, masking) counts its samples from 0.
+/// are other ones (context_length, sources, shuffle, masking, padding) counts its samples from 0.
 class Plan {
  public:
   /// `config` is read and checked, not resolved. Resolves it. Throws UserError naming the stage
   /// where a stage is wrong on its own, writes what must not change within a run (tokenizer, seed,
-  /// dtype, threads, init, the shapes of parameters), or is not a map with `steps`.
+  /// dtype, threads, init, the shapes of parameters), or is not a map with `steps`; where rows are
+  /// not what the model can read.
   Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer);
 
   int64_t steps() const { return stages_.back().end; }

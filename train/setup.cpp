@@ -20,14 +20,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-void check_context_length(const TrainConfig& config, const LanguageModel& model) {
-  const int64_t multiple = model.packing().multiple;
-  if (config.training.context_length % multiple == 0) return;
-  throw bad_usage("training.context_length = " + std::to_string(config.training.context_length) +
-                  ", expected a multiple of " + std::to_string(multiple) +
-                  ", as the rows of the model are");
-}
-
 /// What `read` takes from state.json; throws bad_file for what is missing or wrong there.
 template <typename Read>
 auto from_state(const Checkpoint& checkpoint, const Read& read) {
@@ -75,7 +67,6 @@ Run empty_run(const TrainConfig& config, const ModelFactory& factory, torch::Dev
   Run run;
   run.device = device;
   run.model = factory.build(config.model);
-  check_context_length(config, *run.model);
   if (config.training.recompute == "layers") run.runner = std::make_unique<RecomputingRunner>();
   if (config.bad_steps.spike != "ignore")
     run.spikes.emplace(config.bad_steps.spike_window, config.bad_steps.spike_threshold);
@@ -105,26 +96,35 @@ torch::Dtype dtype_of(const TrainingConfig& training) {
   return training.dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32;
 }
 
-std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config) {
+std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config, const Packing& packing) {
   std::vector<SourceSpec> sources;
   for (const auto& source : config.data.train)
     sources.push_back({source.path, source.weight, source.target_weights});
   return std::make_shared<const Sampler>(sources, config.training.context_length,
                                          config.data.shuffle, config.data.mask_documents,
-                                         static_cast<uint64_t>(config.training.seed));
+                                         static_cast<uint64_t>(config.training.seed), packing);
 }
 
 Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
             torch::Device device, ordered_json* origin) {
   Run run = empty_run(config, factory, device);
+  const auto randomly = [&] {
+    initialise(*run.model, static_cast<uint64_t>(config.training.seed), device, torch::kFloat32);
+  };
   if (config.init) {
     const Checkpoint from(find_checkpoint(config.init->from));
     compare_tokenizers(from, tokenizer);
-    materialise_empty(*run.model, device, torch::kFloat32);
-    from.load_weights(*run.model);
     *origin = {{"checkpoint", from.folder()}, {"step", from.step()}};
+    if (config.init->as == "uptrain") {
+      randomly();  // what the other family has not
+      factory.uptrain(config.model, *run.model, from);
+      (*origin)["as"] = config.init->as;
+    } else {
+      materialise_empty(*run.model, device, torch::kFloat32);
+      from.load_weights(*run.model);
+    }
   } else {
-    initialise(*run.model, static_cast<uint64_t>(config.training.seed), device, torch::kFloat32);
+    randomly();
     *origin = "random";
   }
   make_optimizer(run, config);

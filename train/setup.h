@@ -22,9 +22,11 @@ Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
 /// not depend on timing.
 void make_deterministic(int64_t threads);
 
-std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config);
+/// The rows of a run, laid out as the model wants them.
+std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config, const Packing& packing);
 
-/// A run at step 0, its weights random or those of init.from; `origin` says which.
+/// A run at step 0, its weights random, those of init.from or made out of them; `origin` says
+/// which.
 Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
             torch::Device device, nlohmann::ordered_json* origin);
 /// A run as it was when `checkpoint` was written, about to take the next step under `stage`, the

@@ -65,10 +65,10 @@ void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sam
   log_line(fmt::format("model: {}, {} parameters, {}", stage.config.model.name,
                        with_commas(count_parameters(*run.model)), training.dtype));
   log_line(fmt::format("FLOPs per token of training: {:.3g} ({})", flops.total(), parts));
-  log_line(fmt::format("data: {} tokens{}, {:.2f} epochs of {}", with_commas(tokens),
+  log_line(fmt::format("data: {} tokens{}, {:.2f} epochs of {}{}", with_commas(tokens),
                        plan.stages().size() > 1 ? fmt::format(" of stage {}", stage.index) : "",
-                       static_cast<double>(tokens) / static_cast<double>(epoch),
-                       with_commas(epoch)));
+                       static_cast<double>(tokens) / static_cast<double>(epoch), with_commas(epoch),
+                       stage.packing.pad_documents ? ", the padding of documents included" : ""));
   for (const Stage& each : plan.stages()) {
     const TrainingConfig& its = each.config.training;
     log_line(fmt::format("steps: {} of {} tokens = {} x micro-batch of {} x {}{}{}",

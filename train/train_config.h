@@ -13,11 +13,11 @@ namespace tandem {
 /// Weights to begin with in place of random ones; optimizer and step start anew.
 struct InitConfig {
   std::string from;            // a checkpoint or a run folder
-  std::string as = "weights";  // weights: names and shapes are the same
+  std::string as = "weights";  // weights: names and shapes are the same; uptrain: a Block Transformer out of a Transformer or GPT-NeoX
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("from", from);
-    visit.one_of("as", as, {"weights"});
+    visit.one_of("as", as, {"weights", "uptrain"});
   }
   void check(Checker& check) const {
     check.require(!from.empty(), "from", from, "a checkpoint or a run folder");

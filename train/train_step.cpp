@@ -41,13 +41,6 @@ void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::stri
                                     "; tokenize the data with the tokenizer of data.tokenizer");
 }
 
-void apply_packing(std::vector<Row>& rows, const Packing& packing) {
-  for (Row& row : rows) {
-    const size_t n = std::min(row.targets.size(), static_cast<size_t>(packing.unscored_prefix));
-    std::fill_n(row.targets.begin(), n, kIgnored);
-  }
-}
-
 Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
   ForwardContext context;
   context.random =

@@ -34,9 +34,6 @@ struct Run {
 /// "the training data", is of another tokenizer.
 void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::string& what);
 
-/// Takes from scoring what the model gives no probability.
-void apply_packing(std::vector<Row>& rows, const Packing& packing);
-
 /// One forward and backward pass over each micro-batch of `rows`, weighted so that the gradients
 /// add up to those of the mean NLL over all scored targets of the step. Returns that mean, float64,
 /// one element on the device.

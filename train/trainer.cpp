@@ -143,7 +143,7 @@ bool Trainer::prepare() {
     const int64_t step = checkpoint->step();
     const Stage& wrote = plan_->at(std::max<int64_t>(step - 1, 0));
     check_same_run(dir_.path(), *checkpoint, *old_config, wrote,
-                   origins_of(*tokenizer_, *make_sampler(wrote.config)));
+                   origins_of(*tokenizer_, *make_sampler(wrote.config, wrote.packing)));
     outcome_.step = step;
     outcome_.checkpoint = checkpoint->folder();
     if (step >= steps() && !validation_missing(step)) {
@@ -163,7 +163,7 @@ void Trainer::enter(const std::optional<Checkpoint>& checkpoint) {
   const int64_t step = checkpoint ? checkpoint->step() : 0;
   // A validation that a stop prevented at the end of a stage is still that stage's.
   stage_ = &plan_->at(validation_missing(step) ? step - 1 : step);
-  sampler_ = make_sampler(config());
+  sampler_ = make_sampler(config(), stage_->packing);
   origins_ = origins_of(*tokenizer_, *sampler_);
   if (checkpoint) {
     run_ = resumed_run(*checkpoint, *stage_, factory_, options_.device);
@@ -171,7 +171,7 @@ void Trainer::enter(const std::optional<Checkpoint>& checkpoint) {
   } else {
     run_ = new_run(config(), factory_, *tokenizer_, options_.device, &weights_from_);
   }
-  validation_.emplace(config(), run_.model->packing());
+  validation_.emplace(config(), stage_->packing);
   validation_->check_ids(run_.model->vocab_size());
 }
 
@@ -193,6 +193,7 @@ Metrics Trainer::make_metrics() const {
                   .steps = steps(),
                   .tokens_before = plan_->tokens_before(run_.step),
                   .flops_per_token = flops_per_token(*run_.model, training.context_length).total(),
+                  .block_length = stage_->packing.multiple,
                   .device = options_.device,
                   .peak_flops = peak_flops(device_name(options_.device), dtype_of(training))});
 }
@@ -214,7 +215,7 @@ Leave Trainer::run_stage() {
     const auto begin = Clock::now();
     std::vector<Row> rows = loader.next();
     const double data_seconds = seconds_since(begin);
-    apply_packing(rows, run_.model->packing());
+    apply_packing(rows, stage_->packing);
     StepStats stats = train_step(run_, rows, config(), plan_->lr(run_.step));
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);

@@ -15,7 +15,7 @@ Validation::Validation(const TrainConfig& config, const Packing& packing)
   for (const auto& source : sources) {
     const auto weights = source.target_weights ? TargetWeights::kRead : TargetWeights::kNone;
     views_.emplace_back(std::make_shared<const TokenFile>(source.path, weights), length, "none",
-                        RandomStream());
+                        RandomStream(), packing);
     const int64_t share = config.validation.tokens / static_cast<int64_t>(sources.size()) / length;
     windows_.push_back(std::clamp<int64_t>(share, 1, views_.back().windows()));
   }

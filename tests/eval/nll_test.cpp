@@ -6,6 +6,7 @@
 
 #include "data/sampler.h"
 #include "tests/data/temp_folder.h"
+#include "tests/nn/block_model.h"
 #include "tests/nn/tiny_model.h"
 
 namespace tandem {
@@ -28,7 +29,10 @@ class NllTest : public testing::Test {
     return {.file = file_, .tokens = file_->tokens(), .length = length, .stride = stride};
   }
   // What `config` gives for one recurrent model.
-  std::vector<nlohmann::ordered_json> run(NllConfig config, Packing packing = {}) {
+  std::vector<nlohmann::ordered_json> run(const NllConfig& config, Packing packing = {}) {
+    return run(config, make_recurrent_model(kVocabulary, packing));
+  }
+  std::vector<nlohmann::ordered_json> run(NllConfig config, std::shared_ptr<LanguageModel> model) {
     config.data = data_;
     std::vector<nlohmann::ordered_json> records;
     EvalArgs args;
@@ -38,7 +42,8 @@ class NllTest : public testing::Test {
     args.dtype = "float64";
     args.load = [&](const std::string& path) {
       LoadedModel loaded;
-      loaded.model = make_recurrent_model(kVocabulary, packing);
+      loaded.model = model;
+      loaded.config = trained_with_;
       loaded.tokenizer = load_tokenizer("bytes");
       loaded.checkpoint = path + "/checkpoints/step-00000009";
       loaded.step = 9;
@@ -69,8 +74,21 @@ class NllTest : public testing::Test {
       {79, 110, 99, 101, 32, 117, 112, 111, 110, 32, 97, 257}};
   std::vector<int64_t> stream_;  // 28 tokens
   std::shared_ptr<const TokenFile> file_;
+  ConfigNode trained_with_ = ConfigNode::make_map();
   EvalTable table_;
 };
+
+// NLL of each of `ids` but the first under a model of blocks, with padding in front or without it.
+std::vector<double> block_nll(const BlockModel& model, std::span<const int64_t> ids) {
+  std::vector<double> nll;
+  auto before = padded(model.packing().padding_to_score(), {});
+  for (size_t i = 0; i + 1 < ids.size(); ++i) {
+    before.push_back(ids[i]);
+    const bool scored = std::ssize(before) >= model.packing().multiple;
+    nll.push_back(scored ? -model.log_prob(before, ids[i + 1]) : NAN);
+  }
+  return nll;
+}
 
 TEST_F(NllTest, EveryTokenButTheFirstIsScoredOnceWhateverTheStride) {
   for (const int64_t length : {1, 4, 9, 27, 28, 40}) {
@@ -93,6 +111,132 @@ TEST_F(NllTest, EveryTokenButTheFirstIsScoredOnceWhateverTheStride) {
       EXPECT_EQ(scored, expected) << "length " << length << ", stride " << stride;
     }
   }
+}
+
+TEST_F(NllTest, WindowsOfBlocksScoreEachTokenOnceBehindTheirPadding) {
+  const Packing padding{.multiple = 4, .unscored_prefix = 3, .pad_documents = true};
+  const auto w = windows(9, 5);
+  std::vector<int> scored(stream_.size());
+  for (int64_t k = 0; k < w.count(); ++k) {
+    const Row row = w.row(k, padding);
+    EXPECT_EQ(row.targets.size() % 4, 0u);
+    for (size_t t = 0; t < row.targets.size(); ++t) {
+      if (row.targets[t] == kIgnored) continue;
+      const auto at = static_cast<size_t>(k * 5) + (t - 3) + 1;
+      EXPECT_EQ(row.targets[t], stream_[at]);
+      EXPECT_EQ(row.tokens[t], stream_[at - 1]);
+      ++scored[at];
+    }
+  }
+  std::vector<int> expected(stream_.size(), 1);
+  expected[0] = 0;
+  EXPECT_EQ(scored, expected);
+  auto masked = w;
+  masked.mask_documents = true;
+  EXPECT_THROW(masked.row(0, padding), c10::Error);
+}
+
+TEST_F(NllTest, BlocksWithPaddingScoreAsModelsWithoutBlocks) {
+  const auto model = make_block_model(4, true, 0, kVocabulary);
+  const auto expected = block_nll(*model, stream_);
+  for (const int64_t chunk : {0, 5}) {
+    const auto record =
+        run({.context_length = 100, .chunk = chunk, .buckets = 27, .unigram = data_}, model)[1];
+    EXPECT_EQ(record["tokens_scored"], 27);
+    EXPECT_EQ(record["unscored_prefix"], 0);
+    EXPECT_EQ(record["padding"], 3);
+    const auto& by_position = record["nll_by_position"];
+    ASSERT_EQ(by_position.size(), 27u);  // without the padding in front and behind
+    double sum = 0;
+    std::vector<double> by_slot(4), n(4);
+    for (size_t i = 0; i < 27; ++i) {
+      EXPECT_EQ(by_position[i]["begin"], i);
+      EXPECT_NEAR(by_position[i]["nll"].get<double>(), expected[i], 1e-10);
+      sum += expected[i];
+      by_slot[i % 4] += expected[i], n[i % 4] += 1;  // token 1 begins the second block
+    }
+    EXPECT_NEAR(record["nll"].get<double>(), sum / 27, 1e-10);
+    ASSERT_EQ(record["nll_by_block_position"].size(), 4u);
+    for (size_t slot = 0; slot < 4; ++slot) {
+      EXPECT_NEAR(record["nll_by_block_position"][slot].get<double>(), by_slot[slot] / n[slot],
+                  1e-10);
+    }
+    EXPECT_EQ(record["tokens_scored_by_block_position"].dump(), "[7,7,7,6]");
+  }
+}
+
+TEST_F(NllTest, BlocksWithoutPaddingLeaveTheFirstOfAWindowOut) {
+  const auto model = make_block_model(4, false, 0, kVocabulary);
+  double sum = 0;
+  std::vector<int> n(4);
+  for (const auto& [begin, end] : {std::pair(0, 11), std::pair(10, 21), std::pair(20, 28)}) {
+    const auto nll = block_nll(*model, std::span(stream_).subspan(begin, end - begin));
+    for (size_t i = 0; i < nll.size(); ++i) {
+      if (std::isnan(nll[i])) continue;
+      sum += nll[i];
+      ++n[(i + 1) % 4];
+    }
+  }
+  const auto records = run({.unigram = data_}, model);
+  for (const auto& record : records) {
+    EXPECT_EQ(record["tokens_scored"], 3 * -3 + 27);
+    EXPECT_EQ(record["unscored_prefix"], 3);
+    EXPECT_EQ(record["padding"], 0);
+    EXPECT_EQ(record["nll_by_position"][0]["begin"], 3);  // 16 buckets of one token
+    EXPECT_EQ(record["tokens_scored_by_block_position"].get<std::vector<int>>(), n);
+  }
+  EXPECT_NEAR(records[1]["nll"].get<double>(), sum / 18, 1e-10);
+  EXPECT_EQ(records[0]["bytes_scored"], records[1]["bytes_scored"]);
+  const auto of_others = run({}).front();
+  EXPECT_EQ(of_others["unscored_prefix"], 0);
+  EXPECT_FALSE(of_others.contains("nll_by_block_position"));
+  // a block and one token more: nothing is scored in the others
+  const auto of_one = run({.context_length = 4, .max_tokens = 4}, model).front();
+  const auto& slots = of_one["nll_by_block_position"];
+  EXPECT_EQ(slots.dump(), "[" + slots[0].dump() + ",null,null,null]");
+  EXPECT_EQ(slots[0], of_one["nll"]);
+}
+
+TEST_F(NllTest, ModelsOfBlocksAreScoredWithoutDocumentMasks) {
+  trained_with_ = parse_yaml("data: {mask_documents: true}", "config.yaml");
+  EXPECT_EQ(run({}).front()["mask_documents"], true);
+  const auto model = make_block_model(4, true, 0, kVocabulary);
+  EXPECT_EQ(error_of([&] { run({.mask_documents = true}, model); }, kExitUsage),
+            "--mask-documents true, but runs/recurrent is a model of blocks of 4 tokens; give "
+            "--mask-documents false: documents that see no other need rows padded to blocks, as in "
+            "training");
+  testing::internal::CaptureStderr();
+  const auto record = run({}, model).front();
+  EXPECT_TRUE(testing::internal::GetCapturedStderr().starts_with(
+      "warning: runs/recurrent was trained with document masks and is scored without: documents "
+      "that see no other need rows padded to blocks, as in training\n"));
+  EXPECT_EQ(record["mask_documents"], false);
+  EXPECT_EQ(record["tokens_scored"], 27);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run({.mask_documents = false}, model).front()["nll"], record["nll"]);
+  EXPECT_EQ(testing::internal::GetCapturedStderr().find("warning"), std::string::npos);
+  // a block of one token is no block
+  EXPECT_EQ(run({}, Packing{.pad_documents = true}).front()["mask_documents"], true);
+}
+
+TEST_F(NllTest, WindowsHaveTheModelsPositionsAtMost) {
+  const std::string shortened =
+      "runs/recurrent is scored in windows of 9 tokens, not the 10 of its training: it has no more "
+      "positions\n";
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run({.context_length = 9}, {.max_length = 9}).front()["window"], 9);
+  EXPECT_EQ(run({}, {.max_length = 10}).front()["window"], 10);
+  EXPECT_EQ(testing::internal::GetCapturedStderr().find(shortened), std::string::npos);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(run({}, {.max_length = 9}).front()["window"], 9);
+  EXPECT_TRUE(testing::internal::GetCapturedStderr().starts_with(shortened));
+  EXPECT_EQ(error_of([&] { run({.context_length = 10}, {.max_length = 9}); }, kExitUsage),
+            "--context-length 10, expected at most 9, the positions of runs/recurrent");
+  const auto model = make_block_model(4, true, 12, kVocabulary);
+  EXPECT_EQ(run({}, model).front()["window"], 9);
+  EXPECT_EQ(error_of([&] { run({.context_length = 10}, model); }, kExitUsage),
+            "--context-length 10, expected at most 9, the positions of runs/recurrent but 3 of "
+            "padding");
 }
 
 TEST_F(NllTest, WindowsSideBySideAreThoseOfTraining) {

@@ -1,8 +1,11 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/json_lines.h"
@@ -20,12 +23,26 @@ namespace tandem {
 /// One family, as cli/build_model has several.
 inline ModelFactory tiny_factory() {
   static const std::vector<Option> options = {option<TransformerConfig>("transformer")};
-  return {options,
-          [](const Choice& model) { return make_transformer(model.as<TransformerConfig>()); },
-          [](Choice& model, int64_t vocab_size) {
-            auto& config = model.as<TransformerConfig>();
-            if (!config.vocab_size) config.vocab_size = vocab_size;
-          }};
+  return {.options = options,
+          .build =
+              [](const Choice& model) { return make_transformer(model.as<TransformerConfig>()); },
+          .set_vocab_size =
+              [](Choice& model, int64_t vocab_size) {
+                auto& config = model.as<TransformerConfig>();
+                if (!config.vocab_size) config.vocab_size = vocab_size;
+              },
+          .uptrain = {}};
+}
+
+/// Raises a signal once, while the run is being set up.
+inline ModelFactory raising_factory(int number) {
+  ModelFactory factory = tiny_factory();
+  factory.build = [build = factory.build, number,
+                   raised = std::make_shared<bool>(false)](const Choice& model) {
+    if (!std::exchange(*raised, true)) std::raise(number);
+    return build(model);
+  };
+  return factory;
 }
 
 /// Documents of 20 to 59 tokens, each counting up from somewhere: easy to learn, and every document

@@ -58,6 +58,31 @@ TEST(MetricsTest, LossByPositionIsTheMeanOverEachBucket) {
   EXPECT_EQ(nll_by_position(result).size(), 5u);
 }
 
+TEST(MetricsTest, ValidationOfAModelThatReadsBlocksShowsTheirSlots) {
+  const TempFolder folder;
+  Metrics metrics(folder.path(), {}, {.steps = 9, .block_length = 2, .peak_flops = {}});
+  ScoreResult result;
+  result.nll_sum = 8;
+  result.weight = 4;
+  result.nll_by_position = {0, 2, 1, 5};
+  result.count_by_position = {0, 1, 1, 2};
+  testing::internal::CaptureStderr();
+  metrics.validation(3, result, 0.5);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("validate step: 3  loss: 2.00000  ppl: 7.389"), std::string::npos) << log;
+  EXPECT_NE(log.find("tps: 8  loss_by_block_position: 2.3333 1.0000\n"), std::string::npos) << log;
+  const auto line = parse_json(read_text(folder / "metrics.jsonl"));
+  EXPECT_EQ(line.at("nll_by_block_position").dump(), "[2.3333333333333335,1.0]");
+  EXPECT_EQ(line.at("nll_by_position").dump(), "[null,2.0,1.0,2.5]");
+  const std::string events = file_bytes(folder / ("tb/" + list_directory(folder / "tb").front()));
+  EXPECT_NE(events.find("validation_metrics/loss_by_block_position/1"), std::string::npos);
+
+  result.count_by_position = {1, 0, 1, 0};  // nothing is scored in slot 0
+  metrics.validation(4, result, 0.5);
+  const std::string lines = read_text(folder / "metrics.jsonl");
+  EXPECT_NE(lines.find(R"("nll_by_block_position":[null,0.5])"), std::string::npos) << lines;
+}
+
 TEST(MetricsTest, EveryStepIsALineOfMetrics) {
   const TempFolder folder;
   MetricsConfig config;

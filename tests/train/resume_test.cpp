@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <map>
 #include <set>
 
@@ -81,14 +80,9 @@ TEST_F(ResumeTest, AValidationThatAStopPreventedIsMadeUpFor) {
 }
 
 TEST_F(ResumeTest, AValidationOfTheLastStepThatASignalPreventedIsMadeUpFor) {
-  ModelFactory factory = tiny_factory();
-  factory.build = [build = factory.build](const Choice& model) {
-    std::raise(SIGTERM);  // while the run is being set up
-    return build(model);
-  };
   train_tiny(folder_, "part", {}, 8);
   for (int start = 0; start < 2; ++start) {  // in the last step, then in its validation
-    EXPECT_EQ(train_tiny(folder_, "part", {}, {}, factory).exit_code, 143);
+    EXPECT_EQ(train_tiny(folder_, "part", {}, {}, raising_factory(SIGTERM)).exit_code, 143);
     EXPECT_EQ(checkpoint_steps(folder_ / "part").back(), 9);
     EXPECT_EQ(metrics_of(folder_ / "part").size(), 11u);  // 9 steps, validations of 4 and 8
   }

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <csignal>
 
 #include "nn/checkpoint.h"
 #include "tests/nn/helpers.h"
@@ -72,7 +71,7 @@ std::pair<Tensor, Tensors> gradients_in(const TempFolder& folder, int64_t size) 
   run.model = tiny_factory().build(config.model);
   materialise_random(*run.model, 3);
   run.optimizer = std::make_unique<Optimizer>(*run.model, torch::kFloat64, config.optimizer);
-  const auto sampler = make_sampler(config);
+  const auto sampler = make_sampler(config, {});
   std::vector<Row> rows;
   for (int64_t i = 0; i < 12; ++i) {
     rows.push_back(sampler->row(i));
@@ -104,7 +103,7 @@ TEST(TrainerTest, TheLossIsTheMeanOverTheStepsTargets) {
   const auto tokenizer = load_tokenizer("bytes");
   auto run = new_run(config, tiny_factory(), *tokenizer, torch::kCPU, &origin);
   std::vector<Row> rows;
-  for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config)->row(i));
+  for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config, {})->row(i));
   for (size_t t = 1; t < 13; ++t) rows[0].targets[t] = kIgnored;  // 1 target here, 13 elsewhere
   const ScoreResult scored = score_rows(*run.model, rows, torch::kCPU, 6);
   EXPECT_EQ(scored.weight, 1 + 5 * 13);
@@ -123,7 +122,7 @@ TEST(TrainerTest, RowsWithoutTargetsAreNoCatastrophe) {
   nlohmann::ordered_json origin;
   auto run = new_run(config, tiny_factory(), *tokenizer, torch::kCPU, &origin);
   std::vector<Row> rows;
-  for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config)->row(i));
+  for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config, {})->row(i));
   apply_packing(rows, {.multiple = 1, .unscored_prefix = 13});
   const StepStats stats = train_step(run, rows, config, 0.005);
   EXPECT_EQ(stats.loss, 0);
@@ -165,12 +164,7 @@ TEST(TrainerTest, ThreeBadStepsInARowEndTheRun) {
 TEST(TrainerTest, ASignalSavesAfterTheStep) {
   for (const auto& [number, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130)}) {
     const TempFolder folder;
-    ModelFactory factory = tiny_factory();
-    factory.build = [build = factory.build, number = number](const Choice& model) {
-      std::raise(number);  // while the run is being set up
-      return build(model);
-    };
-    const TrainOutcome outcome = train_tiny(folder, "run", {}, {}, factory);
+    const TrainOutcome outcome = train_tiny(folder, "run", {}, {}, raising_factory(number));
     EXPECT_EQ(outcome.exit_code, code);
     EXPECT_EQ(checkpoint_steps(folder / "run"), std::vector<int64_t>{1});
   }
@@ -204,7 +198,7 @@ TEST(TrainerTest, Bfloat16Trains) {
 TEST(TrainerTest, IdsOfAnotherTokenizerAreRefused) {
   const TempFolder folder;
   int64_t highest = 0;
-  const auto sampler = make_sampler(tiny_config(folder.path()));
+  const auto sampler = make_sampler(tiny_config(folder.path()), {});
   for (int64_t i = 0; i < 6; ++i) {  // of the first step
     const Row row = sampler->row(i);
     for (const auto* ids : {&row.tokens, &row.targets})
@@ -226,14 +220,36 @@ TEST(TrainerTest, IdsOfAnotherTokenizerAreRefused) {
   EXPECT_TRUE(dry.starts_with("the training data holds token ")) << dry;
 }
 
-TEST(TrainerTest, RowsAreAMultipleOfWhatTheModelNeeds) {
+TEST(TrainerTest, RowsAreWhatTheModelCanRead) {
   const TempFolder folder;
-  ModelFactory factory = tiny_factory();
-  factory.build = [](const Choice&) {
-    return std::make_shared<RecurrentModel>(258, 7, Packing{.multiple = 4, .unscored_prefix = 3});
+  const auto error = [&](const Packing& packing, const std::vector<std::string>& words) {
+    ModelFactory factory = tiny_factory();
+    factory.build = [packing](const Choice&) {
+      return std::make_shared<RecurrentModel>(258, 7, packing);
+    };
+    return error_of([&] { train_tiny(folder, "run", words, {}, factory); }, kExitUsage);
   };
-  EXPECT_EQ(error_of([&] { train_tiny(folder, "run", {}, {}, factory); }, kExitUsage),
+  const Packing blocks = {.multiple = 4, .unscored_prefix = 3};
+  EXPECT_EQ(error(blocks, {}),
             "training.context_length = 13, expected a multiple of 4, as the rows of the model are");
+  EXPECT_EQ(error({.max_length = 12}, {}),
+            "training.context_length = 13, expected at most 12, the positions of the model");
+  const std::string no_steps =
+      "training={context_length: 12, tokens_per_step: 72, micro_batch_size: 2}";
+  EXPECT_EQ(error(blocks, {no_steps, "data.mask_documents=true"}),
+            "data.mask_documents = true, expected false for a model with pad_documents: false, "
+            "whose blocks mix documents");
+  // Before the first step, also where a later stage is to blame.
+  EXPECT_EQ(error({.max_length = 12},
+                  {no_steps, "stages=[{steps: 4}, {steps: 5, training: {context_length: 36}}]"}),
+            "command line: stages[1]: training.context_length = 36, expected at most 12, the "
+            "positions of the "
+            "model");
+  EXPECT_EQ(
+      error(blocks, {no_steps, "stages=[{steps: 4}, {steps: 5, data: {mask_documents: true}}]"}),
+      "command line: stages[1]: data.mask_documents = true, expected false for a model with "
+      "pad_documents: false, whose blocks mix documents");
+  EXPECT_EQ(checkpoint_steps(folder / "run"), std::vector<int64_t>{});
 }
 
 TEST(TrainerTest, ADryRunWritesNothing) {
