@@ -3,11 +3,14 @@
 
 #include "core/config_node.h"
 #include "nn/model_factory.h"
+#include "nn/stack_factory.h"
 
 namespace tandem {
 
 /// The families by name: the only place that knows them all.
 ModelFactory model_factory();
+/// The stacks by name that a Block Transformer's block decoder may be.
+StackFactory stack_factory();
 
 /// The model of a config; its other sections are not looked at. Throws bad_file naming `path` where
 /// there is no model section.

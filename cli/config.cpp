@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -59,6 +60,14 @@ void check_world(const TrainConfig& config, int64_t world) {
                   std::to_string(world) + ")");
 }
 
+/// Tables of a row a token or position, the head among them, and the norm that belongs to
+/// RoBERTa's.
+bool is_embedding(const std::string& name) {
+  const std::string module = name.substr(0, name.rfind('.'));
+  const std::string last = module.substr(module.rfind('.') + 1);
+  return last.ends_with("embedding") || last == "head" || module == "embedder.norm";
+}
+
 bool begins_with(const std::string& name, const std::string& module) {
   return name.starts_with(module + ".");
 }
@@ -77,7 +86,7 @@ Counts count(const std::vector<ParameterInfo>& infos) {
       counts.parts.emplace_back(part, 0);
     counts.parts.back().second += info.numel();
     counts.total += info.numel();
-    if (part != "embedding" && part != "head") counts.non_embedding += info.numel();
+    if (!is_embedding(info.name)) counts.non_embedding += info.numel();
   }
   return counts;
 }
@@ -93,6 +102,12 @@ int64_t matrix_elements(const std::vector<ParameterInfo>& infos, const std::stri
   };
   const int64_t own = sum_of(part);
   return own == 0 && part == "head" ? sum_of("embedding") : own;
+}
+
+/// A Block Transformer's parts run once a block, or more often than once a token.
+bool runs_once_a_token(const Flops& flops) {
+  return std::none_of(flops.parts.begin(), flops.parts.end(),
+                      [](const auto& part) { return part.first == "token_decoder"; });
 }
 
 std::string scientific(double value) {
@@ -151,8 +166,10 @@ Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formula
 
   const Flops train = model->flops(Phase::kTrain, length, 1);
   const auto n_tokens = static_cast<double>(length);
-  for (const auto& [part, flops] : train.parts)
-    formulas.push_back(formula(flops / n_tokens, matrix_elements(infos, part)));
+  for (const auto& [part, flops] : train.parts) {
+    if (runs_once_a_token(train))
+      formulas.push_back(formula(flops / n_tokens, matrix_elements(infos, part)));
+  }
   json["context_length"] = length;
   json["flops_per_token"]["train"] = flops_per_token(train, n_tokens);
   json["flops_per_token"]["prefill"] =
@@ -196,10 +213,9 @@ void print_report(const Json& json, const std::vector<std::string>& formulas) {
 
   const std::string length = with_commas(json["context_length"].get<long long>());
   const Json& flops = json["flops_per_token"];
-  std::printf(
-      "# FLOPs per token of training at context_length %s: 3 * (2 * matrix elements + mixing along "
-      "the sequence)\n",
-      length.c_str());
+  std::printf("# FLOPs per token of training at context_length %s: %s\n", length.c_str(),
+              formulas.empty() ? "3 * those of the forward pass"
+                               : "3 * (2 * matrix elements + mixing along the sequence)");
   size_t i = 0;
   for (const auto& [part, value] : flops["train"].items()) {
     print_row(part, scientific(value.get<double>()), i < formulas.size() ? formulas[i] : "");

@@ -5,9 +5,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cli/block_transformer_official.h"
 #include "cli/build_model.h"
 #include "cli/commands.h"
+#include "cli/load_model.h"
 #include "cli/parse.h"
+#include "cli/yoco_official.h"
 #include "core/config_node.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -20,20 +23,29 @@ namespace {
 
 struct Format {
   const char* name;
-  PortableModel (*read)(const std::string& folder);
+  /// `model`: the model section of --config, for forms that keep no architecture; null without.
+  PortableModel (*read)(const std::string& folder, const ConfigNode* model);
   void (*write)(const std::string& folder, const PortableModel& portable);
 };
 const Format kFormats[] = {
-    {"yoco-official", read_yoco_official, write_yoco_official},  // --format <name>
+    {"block-transformer", read_block_transformer_official,  // --format <name>
+     write_block_transformer_official},
+    {"yoco-official",
+     [](const std::string& folder, const ConfigNode*) { return read_yoco_official(folder); },
+     write_yoco_official},
 };
 
+std::string format_names() {
+  std::string names;
+  for (const auto& format : kFormats) names += std::string(names.empty() ? "" : ", ") + format.name;
+  return names;
+}
+
 const Format& format_named(const std::string& name) {
-  std::string known;
   for (const auto& format : kFormats) {
     if (format.name == name) return format;
-    known += std::string(known.empty() ? "" : ", ") + format.name;
   }
-  throw bad_usage("--format = " + name + ", expected one of: " + known);
+  throw bad_usage("--format = " + name + ", expected one of: " + format_names());
 }
 
 void expect_absent(const std::string& to) {
@@ -75,20 +87,29 @@ PortableModel read_checkpoint(const std::string& path) {
   for (const auto& info : parameters_info(*model_factory().build(portable.model))) {
     portable.weights.emplace_back(info.name, checkpoint.weight(info.name));
   }
+  for (const auto& name : checkpoint.weight_names()) {
+    if (name.starts_with(kUnusedPrefix))
+      portable.weights.emplace_back(name, checkpoint.weight(name));
+  }
   return portable;
 }
 
+/// All weights as float32. A tied head is written out: forms differ in whether they keep it apart.
+std::map<std::string, Tensor> weights_by_name(const PortableModel& portable) {
+  std::map<std::string, Tensor> weights;
+  for (const auto& [name, tensor] : portable.weights)
+    weights.emplace(name, tensor.to(torch::kFloat32));
+  const auto embedding = weights.find("embedding.weight");
+  if (embedding != weights.end()) weights.emplace("head.weight", embedding->second);
+  return weights;
+}
+
 /// Every tensor of `expected` is in `found`, bit for bit; throws bad_file naming the first that is
-/// not. A head that only one of the two keeps apart from the embedding must be equal to it.
+/// not.
 void expect_equal_weights(const std::string& path, const PortableModel& found,
                           const PortableModel& expected) {
-  const auto by_name = [](const PortableModel& portable) {
-    std::map<std::string, Tensor> weights(portable.weights.begin(), portable.weights.end());
-    if (!weights.contains("head.weight")) weights["head.weight"] = weights.at("embedding.weight");
-    return weights;
-  };
-  const auto have = by_name(found);
-  for (const auto& [name, tensor] : by_name(expected)) {
+  const auto have = weights_by_name(found);
+  for (const auto& [name, tensor] : weights_by_name(expected)) {
     const auto other = have.find(name);
     if (other == have.end() ||
         !torch::equal(other->second.view(torch::kInt32), tensor.view(torch::kInt32))) {
@@ -102,7 +123,7 @@ void expect_equal_weights(const std::string& path, const PortableModel& found,
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
                       Conversion& conversion) {
   auto* command = app.add_subcommand(name, description);
-  command->add_option("--format", conversion.format, "Of the files outside: yoco-official")
+  command->add_option("--format", conversion.format, "Of the files outside: " + format_names())
       ->capture_default_str();
   command->add_flag("--verify", conversion.verify,
                     "Read what was written and compare every tensor");
@@ -116,9 +137,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 void import_model(const Conversion& conversion) {
   const Format& format = format_named(conversion.format);
   expect_absent(conversion.to);
-  PortableModel portable = format.read(conversion.from);
   ConfigNode root =
       conversion.config.empty() ? ConfigNode::make_map() : parse_yaml_file(conversion.config);
+  PortableModel portable = format.read(conversion.from, root.find("model"));
   CheckpointContents contents;
   contents.tokenizer_model = tokenizer_bytes(root, portable.model);
   set_model_section(root, portable.model);
@@ -134,9 +155,12 @@ void import_model(const Conversion& conversion) {
 void export_model(const Conversion& conversion) {
   const Format& format = format_named(conversion.format);
   expect_absent(conversion.to);
-  const PortableModel portable = read_checkpoint(conversion.from);
+  PortableModel portable = read_checkpoint(conversion.from);
+  for (auto& [name, tensor] : portable.weights) tensor = tensor.to(conversion.dtype);
   format.write(conversion.to, portable);
-  if (conversion.verify) expect_equal_weights(conversion.to, format.read(conversion.to), portable);
+  if (!conversion.verify) return;
+  const auto written = format.read(conversion.to, /*model=*/nullptr);
+  expect_equal_weights(conversion.to, written, portable);
 }
 
 int run_convert(int argc, const char* const* argv) {
@@ -148,15 +172,22 @@ int run_convert(int argc, const char* const* argv) {
   auto* import_command =
       add_command(app, "import", "Another program's files into a checkpoint", conversion);
   import_command->footer(
-      "Example: tandem convert import --format yoco-official --verify yoco_3b/ runs/yoco_3b");
+      "Example: tandem convert import --format block-transformer "
+      "--config configs/block_main_b4_85.yaml block_85m/ runs/block_85m");
   import_command->add_option(
       "--config", conversion.config,
-      "Training config to keep beside the weights; its model section is replaced");
+      "Training config to keep beside the weights. Its model section says what the weights of "
+      "block-transformer are (without it FROM/config.yaml does); for yoco-official it is replaced");
   auto* export_command =
       add_command(app, "export", "A checkpoint into another program's files", conversion);
   export_command->footer(
       "Example: tandem convert export --format yoco-official --verify runs/yoco_3b yoco_3b/");
+  std::string dtype = "float32";
+  export_command->add_option("--dtype", dtype, "Of the weights written")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
+  conversion.dtype = parse_dtype(dtype);
   while (conversion.to.size() > 1 && conversion.to.ends_with('/')) conversion.to.pop_back();
   import_command->parsed() ? import_model(conversion) : export_model(conversion);
   std::printf("%s\n", conversion.to.c_str());

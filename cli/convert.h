@@ -1,7 +1,7 @@
 #pragma once
 #include <string>
 
-#include "cli/yoco_official.h"
+#include "cli/portable_model.h"
 
 namespace tandem {
 
@@ -9,7 +9,9 @@ namespace tandem {
 struct Conversion {
   std::string format = "yoco-official";  // of the files outside
   std::string from, to;
-  std::string config;   // import: a training config whose sections, but not its model, are kept beside the weights; empty = none
+  std::string config;   // import: a training config whose sections are kept beside the weights; its model is replaced where the
+                        // form says what it is, and else believed; empty = none
+  torch::Dtype dtype = torch::kFloat32;  // export: of the weights written, float32 or bfloat16
   bool verify = false;  // read what was written and compare every tensor, bit for bit
 };
 

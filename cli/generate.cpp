@@ -1,5 +1,7 @@
 #include "nn/generate.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -96,6 +98,21 @@ std::vector<int64_t> prompt_ids(const Options& o, const LoadedModel& loaded) {
   return ids;
 }
 
+void check_length(const std::vector<std::vector<int64_t>>& prompts, int64_t max_new_tokens,
+                  const LanguageModel& model) {
+  const Packing packing = model.packing();
+  if (packing.max_length == 0 ||
+      length_when_continued(model, prompts, max_new_tokens) <= packing.max_length)
+    return;
+  const auto n = static_cast<int64_t>(prompts.front().size());
+  const int64_t padding = packing.padding_to_continue(n);
+  throw bad_usage(fmt::format(
+      "prompt of {} tokens{} and --max-new-tokens {}, expected at most {} together, the positions "
+      "of the model",
+      n, padding > 0 ? fmt::format(", {} of padding in front of it", padding) : "", max_new_tokens,
+      packing.max_length));
+}
+
 // Ids that stand for no text: BOS, and what a vocabulary was padded with.
 std::vector<int64_t> never_drawn(const LoadedModel& loaded) {
   const int64_t vocab_size = loaded.model->vocab_size(),
@@ -122,6 +139,7 @@ int run_generate(int argc, const char* const* argv) {
                    "that names data.tokenizer");
   }
   const std::vector<std::vector<int64_t>> prompts = {prompt_ids(o, loaded)};
+  check_length(prompts, o.config.max_new_tokens, *loaded.model);
   o.config.sampling.forbidden = never_drawn(loaded);
   o.config.cache_dtype = cache_dtype_of(o.cache_dtype);
   if (const auto eos = loaded.tokenizer->eos()) o.config.stop_ids = {*eos};

@@ -31,12 +31,13 @@ c10::DeviceIndex index_of(torch::Device device) {
   return device.has_index() ? device.index() : c10::DeviceIndex{0};
 }
 
-auto allocated(torch::Device device) {
-  const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-  return at::getDeviceAllocator(device.type())
-      ->getDeviceStats(index_of(device))
-      .allocated_bytes[all];
+constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+
+auto stats_of(torch::Device device) {
+  return at::getDeviceAllocator(device.type())->getDeviceStats(index_of(device));
 }
+
+auto allocated(torch::Device device) { return stats_of(device).allocated_bytes[kAll]; }
 
 }  // namespace
 
@@ -46,7 +47,7 @@ PeakMemory::PeakMemory(torch::Device device) : device_(device) {
     before_ = allocated(device).current;
     return;
   }
-  malloc_trim(0);  // else the work would take what was freed before, and seem to take nothing
+  release_free_memory(device);  // else the work would take that, and seem to take nothing
   try {
     reset_resident_peak();
     before_ = status_bytes("VmRSS");
@@ -60,6 +61,19 @@ std::optional<int64_t> PeakMemory::growth_bytes() const {
   if (!device_.is_cpu()) return allocated(device_).peak - before_;
   if (!counts_) return std::nullopt;
   return std::max<int64_t>(0, status_bytes("VmHWM") - before_);
+}
+
+std::optional<int64_t> PeakMemory::reserved_bytes() const {
+  if (device_.is_cpu()) return std::nullopt;
+  return stats_of(device_).reserved_bytes[kAll].peak;
+}
+
+void release_free_memory(torch::Device device) {
+  if (device.is_cpu()) {
+    malloc_trim(0);
+  } else {
+    at::getDeviceAllocator(device.type())->emptyCache();
+  }
 }
 
 }  // namespace tandem

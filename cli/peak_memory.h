@@ -17,11 +17,16 @@ class PeakMemory {
   /// Highest so far, less before_bytes(); absent where the system does not let the count begin
   /// anew.
   std::optional<int64_t> growth_bytes() const;
+  /// GPU: the most that the allocator held so far, spare room included; CPU: absent.
+  std::optional<int64_t> reserved_bytes() const;
 
  private:
   torch::Device device_;
   bool counts_ = true;
   int64_t before_ = 0;
 };
+
+/// Gives what was freed back to the system.
+void release_free_memory(torch::Device device);
 
 }  // namespace tandem

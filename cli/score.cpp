@@ -1,5 +1,6 @@
 #include "nn/score.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -85,6 +86,22 @@ Sequences read_sequences(const std::string& path, int64_t vocab_size) {
   return sequences;
 }
 
+// A row of scoring holds all ids but the last, one of logits all of them; padding takes positions
+// of the model too.
+void check_lengths(const std::string& path, const Sequences& sequences, const Packing& packing,
+                   bool with_logits) {
+  if (packing.max_length == 0) return;
+  const int64_t columns =
+      packing.max_length / packing.multiple * packing.multiple - packing.padding_to_score();
+  const int64_t most = with_logits ? columns : columns + 1;
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    if (static_cast<int64_t>(sequences[b].size()) <= most) continue;
+    throw bad_usage(path + ": " + at(b) + " holds " + std::to_string(sequences[b].size()) +
+                    " ids, expected at most " + std::to_string(most) +
+                    ", the positions of the model");
+  }
+}
+
 void write_floats(SafetensorsWriter& writer, const Tensor& values) {
   writer.write(std::as_bytes(
       std::span(values.const_data_ptr<float>(), static_cast<size_t>(values.numel()))));
@@ -100,25 +117,27 @@ void write_logits(const std::string& path, LanguageModel& model, const Sequences
         return a.size() < b.size();
       })->size());
   const auto batch = static_cast<int64_t>(sequences.size());
-  const int64_t unscored = model.packing().unscored_prefix;
+  const int64_t padding = model.packing().padding_to_score();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   TensorEntry entry;
   entry.name = "logits";
   entry.shape = {batch, longest, model.vocab_size()};
   SafetensorsWriter writer(path + ".partial", {entry});
   for (const auto& sequence : sequences) {
-    const auto n = static_cast<int64_t>(sequence.size());
-    const Tensor tokens = torch::tensor(sequence, torch::kInt64).unsqueeze(0).to(device);
+    std::vector<int64_t> ids(static_cast<size_t>(padding), kPadding);
+    ids.insert(ids.end(), sequence.begin(), sequence.end());
+    const auto n = static_cast<int64_t>(ids.size());
+    const Tensor tokens = torch::tensor(ids, torch::kInt64).unsqueeze(0).to(device);
     const auto state = inference_state(model, 1, n, cache_dtype);
     for (int64_t begin = 0; begin < n; begin += kPiece) {
       const int64_t length = std::min(kPiece, n - begin);
       const Tensor logits = model.extend(tokens.narrow(1, begin, length), {}, *state, Want::kAll);
-      const Tensor values = logits[0].to(torch::kCPU, torch::kFloat32).contiguous();  // [T, V]
-      if (begin < unscored) values.narrow(0, 0, std::min(unscored - begin, length)).fill_(nan);
-      write_floats(writer, values);
+      const int64_t drop = std::clamp<int64_t>(padding - begin, 0, length);
+      const Tensor values = logits[0].narrow(0, drop, length - drop);  // [T, V]
+      write_floats(writer, values.to(torch::kCPU, torch::kFloat32).contiguous());
     }
     const Tensor past_end = torch::full({1, model.vocab_size()}, nan);
-    for (int64_t t = n; t < longest; ++t) write_floats(writer, past_end);
+    for (int64_t t = n - padding; t < longest; ++t) write_floats(writer, past_end);
   }
   writer.finish();
   rename_file(path + ".partial", path);
@@ -147,6 +166,7 @@ int run_score(int argc, const char* const* argv) {
   const torch::Device device = parse_device(o.device);
   const LoadedModel loaded = load_model(o.path, device, parse_dtype(o.dtype));
   const Sequences sequences = read_sequences(o.tokens, loaded.model->vocab_size());
+  check_lengths(o.tokens, sequences, loaded.model->packing(), !o.logits.empty());
   const Json result = {
       {"log_probs", to_json(log_probs(*loaded.model, sequences, device, o.batch))}};
   if (!o.logits.empty()) write_logits(o.logits, *loaded.model, sequences, device, cache_dtype);

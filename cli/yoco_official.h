@@ -1,18 +1,9 @@
 #pragma once
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "core/config.h"
-#include "nn/parameter.h"
+#include "cli/portable_model.h"
 
 namespace tandem {
-
-/// A model outside of a checkpoint: family and config, and all weights under our names, float32 on the CPU.
-struct PortableModel {
-  Choice model;
-  std::vector<std::pair<std::string, Tensor>> weights;
-};
 
 // The form of the official YOCO code (microsoft/unilm, folder YOCO), of its YOCO models and of its Llama-like baseline: a folder with the model
 // arguments in params.json (or config.json) and the weights in model.safetensors (or else every *.safetensors there), names with or without the
@@ -22,7 +13,7 @@ struct PortableModel {
 /// counterpart here.
 PortableModel read_yoco_official(const std::string& folder);
 
-/// Makes `folder` with params.json and model.safetensors; nothing stays of it on an error. Tied embeddings are written as two tables. Throws UserError
+/// Makes `folder` with params.json and model.safetensors, of the type of the weights; nothing stays of it on an error. Tied embeddings are written as two tables. Throws UserError
 /// naming what the form cannot express.
 void write_yoco_official(const std::string& folder, const PortableModel& portable);
 

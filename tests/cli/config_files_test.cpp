@@ -1,3 +1,5 @@
+#include "tests/cli/config_files.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,15 +8,12 @@
 #include <map>
 #include <set>
 
-#include "cli/build_model.h"
 #include "core/file.h"
 #include "nn/full_attention.h"
 #include "nn/gated_retention.h"
 #include "nn/parameter.h"
 #include "nn/sliding_window_attention.h"
 #include "nn/transformer.h"
-#include "tests/paths.h"
-#include "train/train_config.h"
 #include "yoco/hybrid.h"
 #include "yoco/yoco.h"
 
@@ -22,19 +21,6 @@
 
 namespace tandem {
 namespace {
-
-const std::string kFolder = std::string(kSourceDir) + "/configs/";
-
-std::string path_of(const std::string& name) { return kFolder + name + ".yaml"; }
-
-TrainConfig read_node(const ConfigNode& root) {
-  TrainConfig config = make_train_config(model_factory());
-  read_config(root, config);
-  return config;
-}
-TrainConfig read(const std::string& path) { return read_node(parse_yaml_file(path)); }
-
-int64_t count(const Choice& model) { return count_parameters(*model_factory().build(model)); }
 
 // ---- the formulas of the paper's layers (YOCO: gRet 5 d^2 + d h + 3 d f, windows 4 d^2 + 3 d f,
 // cross 2 d^2 + 3 d f, shared 2 d h_kv d_h)
@@ -103,7 +89,7 @@ const std::set<std::string> kFamiliesWithFormula = {"yoco", "hybrid", "transform
 
 TEST(ConfigFilesTest, EveryFileReadsBuildsAndHasTheParametersOfTheFormula) {
   int64_t compared = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(kFolder)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kConfigFolder)) {
     if (entry.path().extension() != ".yaml") continue;
     SCOPED_TRACE(entry.path().string());
     TrainConfig config = read(entry.path().string());
@@ -267,7 +253,8 @@ TEST(ConfigFilesTest, Yoco3BHasThePapersRecipe) {
   EXPECT_EQ(config.lr_schedule.name, "linear");
   EXPECT_EQ(config.lr_schedule.warmup_steps, 1000);
   EXPECT_EQ(config.lr_schedule.min_lr, 1.28e-5);
-  EXPECT_EQ(config.lr_schedule.steps, 5'000'000'000'000 / (4096 * 1024) + 1);  // 5T tokens of 4M a step
+  EXPECT_EQ(config.lr_schedule.steps,
+            5'000'000'000'000 / (4096 * 1024) + 1);  // 5T tokens of 4M a step
   EXPECT_EQ(config.training.steps, 400'000);
   EXPECT_EQ(config.training.context_length, 4096);
   EXPECT_EQ(config.training.tokens_per_step, 4096 * 1024);

@@ -112,6 +112,21 @@ TEST_F(ConfigCommandTest, EveryModelOfThePaperReads) {
   }
 }
 
+// The literals are counted from the official shapes.
+TEST_F(ConfigCommandTest, PartsOfABlockTransformerShowNoFormula) {
+  const std::pair<std::string, std::string> kShown[] = {{"block_main_b4_85.yaml", "86,238,720"},
+                                                        {"block_vanilla_ablation_b1_85.yaml", "85,648,128"}};
+  for (const auto& [name, non_embedding] : kShown) {
+    SCOPED_TRACE(name);
+    const Ran ran = run({"show", config_file(name)});
+    EXPECT_EQ(ran.code, kExitDone);
+    EXPECT_THAT(ran.out, testing::ContainsRegex("# +non-embedding +" + non_embedding + "\n"));
+    EXPECT_THAT(ran.out, HasSubstr("# FLOPs per token of training at context_length 2,048: 3 * those of the forward pass\n"));
+    EXPECT_THAT(ran.out, testing::Not(HasSubstr("3 * (2 * ")));
+  }
+  EXPECT_THAT(run({"show", config_file("transformer_160m.yaml")}).out, HasSubstr("3 * (2 * "));
+}
+
 TEST_F(ConfigCommandTest, TheQuickstartModelsAreSmallAndOfEqualSize) {
   const double reference = shown(config_file("quickstart/transformer.yaml"))["parameters"].get<double>();
   EXPECT_LT(reference, 5e6);
@@ -147,7 +162,7 @@ TEST_F(ConfigCommandTest, CheckSaysWhatWasRead) {
 
 TEST_F(ConfigCommandTest, MistakesAreNamed) {
   const std::string path = folder_ / "small.yaml";
-  expect_refused("  family: yocco\n", path + ":2: model.family = yocco, expected one of: yoco, transformer, hybrid; did you mean yoco?");
+  expect_refused("  family: yocco\n", path + ":2: model.family = yocco, expected one of: yoco, block_transformer, transformer, gpt_neox, hybrid; did you mean yoco?");
   expect_refused("  family: yoco\n  d_modle: 24\n",
                  path + ":3: unknown key model.d_modle; did you mean d_model? known here: cross_decoder, d_model, embedding_scale, ffn_dim, norm_eps, "
                         "rope, self_decoder, tie_embeddings, vocab_size");

@@ -6,12 +6,16 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cli/block_transformer_official.h"
+#include "cli/commands.h"
+#include "cli/yoco_official.h"
 #include "core/json_lines.h"
 #include "nn/checkpoint.h"
-#include "tests/golden.h"
-#include "tests/nn/helpers.h"
+#include "tests/cli/tiny_checkpoint.h"
 #include "tests/cli/tiny_models.h"
 #include "tests/core/helpers.h"
+#include "tests/golden.h"
+#include "tests/nn/helpers.h"
 #include "yoco/official_names.h"
 
 namespace tandem {
@@ -19,17 +23,21 @@ namespace {
 
 using testing::HasSubstr;
 
-std::map<std::string, Tensor> named(const PortableModel& portable) { return {portable.weights.begin(), portable.weights.end()}; }
+std::map<std::string, Tensor> named(const PortableModel& portable) {
+  return {portable.weights.begin(), portable.weights.end()};
+}
 
 PortableModel random_model(const std::string& yaml) {
   PortableModel portable;
   portable.model = model_choice(yaml);
   const auto model = make_tiny_model(yaml, torch::kFloat32);
-  for (const auto& parameter : model->named_parameters()) portable.weights.emplace_back(parameter.key(), parameter.value().detach());
+  for (const auto& parameter : model->named_parameters())
+    portable.weights.emplace_back(parameter.key(), parameter.value().detach());
   return portable;
 }
 
-void write_tensors(const std::string& path, const std::map<std::string, Tensor>& tensors, DataType type = DataType::kF32) {
+void write_tensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
+                   DataType type = DataType::kF32) {
   std::vector<TensorEntry> entries;
   for (const auto& [name, tensor] : tensors) {
     TensorEntry entry;
@@ -53,11 +61,13 @@ class ConvertTest : public testing::Test {
     const std::string folder = folder_ / golden;
     make_directories(folder);
     write_file(folder + "/params.json", read_text(golden_yoco(golden) + "/config.json"));
-    write_file(folder + "/model.safetensors", read_text(golden_yoco(golden) + "/model.safetensors"));
+    write_file(folder + "/model.safetensors",
+               read_text(golden_yoco(golden) + "/model.safetensors"));
     return folder;
   }
   /// Changes the arguments in `folder` and reads it.
-  void expect_refused(const std::string& folder, const std::string& message, const std::function<void(nlohmann::ordered_json&)>& change) {
+  void expect_refused(const std::string& folder, const std::string& message,
+                      const std::function<void(nlohmann::ordered_json&)>& change) {
     const std::string path = folder + "/params.json";
     const std::string before = read_text(path);
     auto params = parse_json(before);
@@ -67,27 +77,35 @@ class ConvertTest : public testing::Test {
     write_file(path, before);
   }
   void expect_not_expressible(const std::string& yaml, const std::string& message) {
-    expect_user_error(kExitUsage, message, [&] { write_yoco_official(folder_ / "refused", random_model(yaml)); });
+    expect_user_error(kExitUsage, message,
+                      [&] { write_yoco_official(folder_ / "refused", random_model(yaml)); });
     EXPECT_FALSE(exists(folder_ / "refused"));
   }
   TempFolder folder_;
 };
 
 TEST_F(ConvertTest, ImportThenExportIsTheIdentityOfEveryTensor) {
-  for (const char* golden : {"gated_retention", "gated_retention_gqa", "sliding_window", "transformer_llama"}) {
+  for (const char* golden :
+       {"gated_retention", "gated_retention_gqa", "sliding_window", "transformer_llama"}) {
     SCOPED_TRACE(golden);
-    const std::string from = golden_yoco(golden), checkpoint = folder_ / (std::string(golden) + "_checkpoint");
+    const std::string from = golden_yoco(golden),
+                      checkpoint = folder_ / (std::string(golden) + "_checkpoint");
     const std::string back = folder_ / (std::string(golden) + "_back");
     import_model({.from = from, .to = checkpoint, .config = "", .verify = true});
     export_model({.from = checkpoint, .to = back, .config = "", .verify = true});
-    const auto expected = read_tensors(from + "/model.safetensors"), actual = read_tensors(back + "/model.safetensors");
+    const auto expected = read_tensors(from + "/model.safetensors"),
+               actual = read_tensors(back + "/model.safetensors");
     ASSERT_EQ(actual.size(), expected.size());
-    for (const auto& [name, tensor] : expected) EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
-    // the arguments too, apart from those that the official code takes at run time or has as constants
+    for (const auto& [name, tensor] : expected)
+      EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
+    // the arguments too, apart from those that the official code takes at run time or has as
+    // constants
     const auto params = read_json(back + "/params.json"), given = read_json(from + "/config.json");
     for (const auto& [key, value] : params.items()) EXPECT_EQ(value, given.at(key)) << key;
     for (const auto& [key, value] : given.items()) {
-      const bool left_out = key == "model" || key == "max_seq_len" || key == "gate_logit_normalizer" || key == "chunk_size" || value.is_null();
+      const bool left_out = key == "model" || key == "max_seq_len" ||
+                            key == "gate_logit_normalizer" || key == "chunk_size" ||
+                            value.is_null();
       EXPECT_EQ(params.contains(key), !left_out) << key;
     }
   }
@@ -95,7 +113,8 @@ TEST_F(ConvertTest, ImportThenExportIsTheIdentityOfEveryTensor) {
 
 TEST_F(ConvertTest, ExportThenImportIsTheIdentityOfEveryTensor) {
   const std::string yaml =
-      "{family: yoco, vocab_size: 53, d_model: 24, ffn_dim: 29, self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 3, head_dim: 8}]}, "
+      "{family: yoco, vocab_size: 53, d_model: 24, ffn_dim: 29, self_decoder: {n_layers: 2, "
+      "mixers: [{name: gated_retention, n_heads: 3, head_dim: 8}]}, "
       "cross_decoder: {n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 6}}";
   for (const bool tied : {false, true}) {
     PortableModel portable = random_model(yaml);
@@ -104,21 +123,28 @@ TEST_F(ConvertTest, ExportThenImportIsTheIdentityOfEveryTensor) {
     write_yoco_official(folder, portable);
     const PortableModel back = read_yoco_official(folder);
     auto expected = named(portable);
-    if (tied) expected["head.weight"] = expected.at("embedding.weight");  // the official tables are always separate
+    if (tied)
+      expected["head.weight"] =
+          expected.at("embedding.weight");  // the official tables are always separate
     ASSERT_EQ(back.weights.size(), expected.size());
-    for (const auto& [name, tensor] : back.weights) EXPECT_TRUE(torch::equal(tensor, expected.at(name))) << name;
+    for (const auto& [name, tensor] : back.weights)
+      EXPECT_TRUE(torch::equal(tensor, expected.at(name))) << name;
   }
 }
 
-// Spelled out from the list of the official state dict, as a second source beside the table in the code.
+// Spelled out from the list of the official state dict, as a second source beside the table in the
+// code.
 TEST_F(ConvertTest, OfficialNames) {
   const std::map<std::string, std::string> names = {
       {"embedding.weight", "embed_tokens.weight"},
-      {"self_decoder.layers.11.mixer_norm.weight", "self_decoder.layers.11.mixer_layer_norm.weight"},
+      {"self_decoder.layers.11.mixer_norm.weight",
+       "self_decoder.layers.11.mixer_layer_norm.weight"},
       {"self_decoder.layers.11.mixer.q_proj.weight", "self_decoder.layers.11.mixer.q_proj.weight"},
       {"self_decoder.layers.11.mixer.g_proj.weight", "self_decoder.layers.11.mixer.g_proj.weight"},
-      {"self_decoder.layers.11.mixer.gate_proj.weight", "self_decoder.layers.11.mixer.gt_proj.weight"},
-      {"self_decoder.layers.11.mixer.o_proj.weight", "self_decoder.layers.11.mixer.out_proj.weight"},
+      {"self_decoder.layers.11.mixer.gate_proj.weight",
+       "self_decoder.layers.11.mixer.gt_proj.weight"},
+      {"self_decoder.layers.11.mixer.o_proj.weight",
+       "self_decoder.layers.11.mixer.out_proj.weight"},
       {"self_decoder.layers.11.ffn_norm.weight", "self_decoder.layers.11.final_layer_norm.weight"},
       {"self_decoder.layers.11.ffn.gate_proj.weight", "self_decoder.layers.11.ffn.fc1.weight"},
       {"self_decoder.layers.11.ffn.up_proj.weight", "self_decoder.layers.11.ffn.gate.weight"},
@@ -126,7 +152,8 @@ TEST_F(ConvertTest, OfficialNames) {
       {"shared_kv.norm.weight", "cross_decoder.kv_layer_norm.weight"},
       {"shared_kv.k_proj.weight", "cross_decoder.k_proj.weight"},
       {"shared_kv.v_proj.weight", "cross_decoder.v_proj.weight"},
-      {"cross_decoder.layers.0.mixer.o_proj.weight", "cross_decoder.layers.0.mixer.out_proj.weight"},
+      {"cross_decoder.layers.0.mixer.o_proj.weight",
+       "cross_decoder.layers.0.mixer.out_proj.weight"},
       {"final_norm.weight", "layer_norm.weight"},
       {"head.weight", "output_projection.weight"},
   };
@@ -134,9 +161,14 @@ TEST_F(ConvertTest, OfficialNames) {
 }
 
 TEST_F(ConvertTest, TheCheckpointHoldsConfigAndWeights) {
-  write_file(folder_ / "run.yaml", "data: {tokenizer: bytes, train: [{path: books}]}\nmodel: {family: transformer}\ntraining: {context_length: 64}\n");
+  write_file(folder_ / "run.yaml",
+             "data: {tokenizer: bytes, train: [{path: books}]}\nmodel: {family: "
+             "transformer}\ntraining: {context_length: 64}\n");
   testing::internal::CaptureStderr();
-  import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "plain", .config = "", .verify = false});
+  import_model({.from = golden_yoco("sliding_window"),
+                .to = folder_ / "plain",
+                .config = "",
+                .verify = false});
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("warning: no tokenizer is kept"));
   const Checkpoint plain(folder_ / "plain");
   plain.verify();
@@ -148,11 +180,21 @@ TEST_F(ConvertTest, TheCheckpointHoldsConfigAndWeights) {
   EXPECT_EQ(config.find("model")->find("family")->scalar, "yoco");
   EXPECT_EQ(config.find("model")->find("vocab_size")->scalar, "107");
 
-  expect_user_error(kExitUsage, "model.vocab_size = 107, expected at least 258, the tokenizer's; leave the key out to take that", [&] {
-    import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "kept", .config = folder_ / "run.yaml", .verify = false});
-  });
-  write_file(folder_ / "run.yaml", "training: {context_length: 64}\nmodel: {family: transformer}\n");
-  import_model({.from = golden_yoco("sliding_window"), .to = folder_ / "kept", .config = folder_ / "run.yaml", .verify = true});
+  expect_user_error(kExitUsage,
+                    "model.vocab_size = 107, expected at least 258, the tokenizer's; leave the key "
+                    "out to take that",
+                    [&] {
+                      import_model({.from = golden_yoco("sliding_window"),
+                                    .to = folder_ / "kept",
+                                    .config = folder_ / "run.yaml",
+                                    .verify = false});
+                    });
+  write_file(folder_ / "run.yaml",
+             "training: {context_length: 64}\nmodel: {family: transformer}\n");
+  import_model({.from = golden_yoco("sliding_window"),
+                .to = folder_ / "kept",
+                .config = folder_ / "run.yaml",
+                .verify = true});
   const ConfigNode kept = parse_yaml(Checkpoint(folder_ / "kept").config_yaml(), "config.yaml");
   EXPECT_EQ(kept.find("training")->find("context_length")->scalar, "64");
   EXPECT_EQ(*kept.find("model"), *config.find("model"));
@@ -163,7 +205,8 @@ TEST_F(ConvertTest, TheWrapperOfTrainingAndSixteenBitsAreRead) {
   const auto expected = named(read_yoco_official(folder));
   std::map<std::string, Tensor> first, second;
   for (const auto& [name, tensor] : read_tensors(folder + "/model.safetensors")) {
-    (first.size() <= second.size() ? first : second)["decoder.model." + name] = tensor.to(torch::kBFloat16);
+    (first.size() <= second.size() ? first : second)["decoder.model." + name] =
+        tensor.to(torch::kBFloat16);
   }
   remove_tree(folder + "/model.safetensors");
   write_tensors(folder + "/model-1.safetensors", first, DataType::kBF16);
@@ -172,50 +215,71 @@ TEST_F(ConvertTest, TheWrapperOfTrainingAndSixteenBitsAreRead) {
   ASSERT_EQ(actual.size(), expected.size());
   for (const auto& [name, tensor] : actual) {
     EXPECT_EQ(tensor.scalar_type(), torch::kFloat32);
-    EXPECT_TRUE(torch::equal(tensor, expected.at(name).to(torch::kBFloat16).to(torch::kFloat32))) << name;
+    EXPECT_TRUE(torch::equal(tensor, expected.at(name).to(torch::kBFloat16).to(torch::kFloat32)))
+        << name;
   }
 }
 
 TEST_F(ConvertTest, TensorsThatDoNotFitAreNamed) {
-  const std::string folder = official_folder("gated_retention"), path = folder + "/model.safetensors";
+  const std::string folder = official_folder("gated_retention"),
+                    path = folder + "/model.safetensors";
   const auto whole = read_tensors(path);
-  const auto expect_message = [&](const std::map<std::string, Tensor>& tensors, const std::string& message, DataType type = DataType::kF32) {
+  const auto expect_message = [&](const std::map<std::string, Tensor>& tensors,
+                                  const std::string& message, DataType type = DataType::kF32) {
     write_tensors(path, tensors, type);
     expect_user_error(kExitBadFile, path + ": " + message, [&] { read_yoco_official(folder); });
   };
   auto missing = whole;
   missing.erase("self_decoder.layers.1.mixer.gt_proj.weight");
-  expect_message(missing, "has no tensor self_decoder.layers.1.mixer.gt_proj.weight, which a model of these arguments needs");
+  expect_message(missing,
+                 "has no tensor self_decoder.layers.1.mixer.gt_proj.weight, which a model of this "
+                 "architecture needs");
   auto unknown = whole;
   unknown["self_decoder.layers.1.mixer.subln.weight"] = torch::ones({12});
-  expect_message(unknown, "tensor self_decoder.layers.1.mixer.subln.weight is not in a model of these arguments");
+  expect_message(
+      unknown,
+      "tensor self_decoder.layers.1.mixer.subln.weight is not in a model of this architecture");
   auto misshapen = whole;
   misshapen["layer_norm.weight"] = torch::ones({35});
-  expect_message(misshapen, "tensor layer_norm.weight is [35], a model of these arguments needs [36]");
+  expect_message(misshapen,
+                 "tensor layer_norm.weight is [35], a model of this architecture needs [36]");
   auto twice = whole;
   twice["decoder.model.layer_norm.weight"] = torch::ones({36});
   expect_message(twice, "tensor layer_norm.weight comes twice");
   std::map<std::string, Tensor> doubles;
   for (const auto& [name, tensor] : whole) doubles[name] = tensor.to(torch::kFloat64);
-  expect_message(doubles, "tensor embed_tokens.weight is F64, expected F32, F16 or BF16", DataType::kF64);
+  expect_message(doubles, "tensor embed_tokens.weight is F64, expected F32, F16 or BF16",
+                 DataType::kF64);
 }
 
 TEST_F(ConvertTest, ArgumentsThatDoNotFitAreNamed) {
   const std::string yoco = official_folder("gated_retention");
-  expect_refused(yoco, "sliding_window = 0, expected null for gated retention or an integer >= 1: to the official code any other value is a window without end",
+  expect_refused(yoco,
+                 "sliding_window = 0, expected null for gated retention or an integer >= 1: to the "
+                 "official code any other value is a window without end",
                  [](auto& params) { params["sliding_window"] = 0; });
-  expect_refused(yoco, "sliding_window = false, expected null for gated retention or an integer >= 1: to the official code any other value is a window without end",
+  expect_refused(yoco,
+                 "sliding_window = false, expected null for gated retention or an integer >= 1: to "
+                 "the official code any other value is a window without end",
                  [](auto& params) { params["sliding_window"] = false; });
-  expect_refused(yoco, "n_layers = 5, expected an even number, half of them in each decoder", [](auto& params) { params["n_layers"] = 5; });
-  expect_refused(yoco, "n_self_heads = 4, expected a divisor of dim (36) that leaves even heads", [](auto& params) { params["n_self_heads"] = 4; });
-  expect_refused(yoco, "n_attn_heads = 3, expected a multiple of n_attn_kv_heads (2)", [](auto& params) { params["n_attn_heads"] = 3; });
-  expect_refused(yoco, "norm_eps = 0, expected a number > 0", [](auto& params) { params["norm_eps"] = 0; });
+  expect_refused(yoco, "n_layers = 5, expected an even number, half of them in each decoder",
+                 [](auto& params) { params["n_layers"] = 5; });
+  expect_refused(yoco, "n_self_heads = 4, expected a divisor of dim (36) that leaves even heads",
+                 [](auto& params) { params["n_self_heads"] = 4; });
+  expect_refused(yoco, "n_attn_heads = 3, expected a multiple of n_attn_kv_heads (2)",
+                 [](auto& params) { params["n_attn_heads"] = 3; });
+  expect_refused(yoco, "norm_eps = 0, expected a number > 0",
+                 [](auto& params) { params["norm_eps"] = 0; });
   const std::string baseline = official_folder("transformer_llama");
-  expect_refused(baseline, "sliding_window = 16, expected null: the transformer family has full attention only",
-                 [](auto& params) { params["sliding_window"] = 16; });
+  expect_refused(
+      baseline,
+      "sliding_window = 16, expected null: the transformer family has full attention only",
+      [](auto& params) { params["sliding_window"] = 16; });
 
   auto params = read_json(yoco + "/params.json");  // absent ones have the official defaults
-  for (const char* key : {"norm_eps", "rope_theta", "n_attn_kv_heads", "sliding_window", "gate_logit_normalizer", "chunk_size", "max_seq_len"}) params.erase(key);
+  for (const char* key : {"norm_eps", "rope_theta", "n_attn_kv_heads", "sliding_window",
+                          "gate_logit_normalizer", "chunk_size", "max_seq_len"})
+    params.erase(key);
   write_file(yoco + "/params.json", params.dump());
   const auto model = read_yoco_official(yoco).model.as<YocoConfig>();
   EXPECT_EQ(model.norm_eps, 1e-5);
@@ -227,47 +291,85 @@ TEST_F(ConvertTest, ArgumentsThatDoNotFitAreNamed) {
 TEST_F(ConvertTest, FoldersThatDoNotFitAreNamed) {
   const std::string folder = official_folder("gated_retention");
   remove_tree(folder + "/model.safetensors");
-  expect_user_error(kExitBadFile, folder + ": holds no *.safetensors", [&] { read_yoco_official(folder); });
+  expect_user_error(kExitBadFile, folder + ": holds no *.safetensors",
+                    [&] { read_yoco_official(folder); });
   write_file(folder + "/checkpoint.pth", "pickle");
   expect_user_error(kExitBadFile,
-                    folder + "/checkpoint.pth: is a pickle, which can run any program and is not read; save it as model.safetensors first, in Python: "
-                             "safetensors.torch.save_file({k: v.clone() for k, v in torch.load(\"checkpoint.pth\", weights_only=True).items()}, "
-                             "\"model.safetensors\")",
+                    folder +
+                        "/checkpoint.pth: is a pickle, which can run any program and is not read; "
+                        "save it as model.safetensors first, in Python: "
+                        "safetensors.torch.save_file({k: v.clone() for k, v in "
+                        "torch.load(\"checkpoint.pth\", weights_only=True).items()}, "
+                        "\"model.safetensors\")",
                     [&] { read_yoco_official(folder); });
   remove_tree(folder + "/params.json");
-  expect_user_error(kExitBadFile, folder + ": holds no params.json with the model's arguments", [&] { read_yoco_official(folder); });
-  expect_user_error(kExitBadFile, (folder_ / "nowhere") + ": is not a folder", [&] { read_yoco_official(folder_ / "nowhere"); });
-  expect_user_error(kExitUsage, folder + " exists already; name a folder that does not",
-                    [&] { import_model({.from = golden_yoco("sliding_window"), .to = folder, .config = "", .verify = false}); });
-  expect_user_error(kExitUsage, "--format = onnx, expected one of: yoco-official",
-                    [&] { import_model({.format = "onnx", .from = folder, .to = folder_ / "x", .config = "", .verify = false}); });
+  expect_user_error(kExitBadFile, folder + ": holds no params.json with the model's arguments",
+                    [&] { read_yoco_official(folder); });
+  expect_user_error(kExitBadFile, (folder_ / "nowhere") + ": is not a folder",
+                    [&] { read_yoco_official(folder_ / "nowhere"); });
+  expect_user_error(kExitUsage, folder + " exists already; name a folder that does not", [&] {
+    import_model(
+        {.from = golden_yoco("sliding_window"), .to = folder, .config = "", .verify = false});
+  });
+  expect_user_error(
+      kExitUsage, "--format = onnx, expected one of: block-transformer, yoco-official", [&] {
+        import_model(
+            {.format = "onnx", .from = folder, .to = folder_ / "x", .config = "", .verify = false});
+      });
 }
 
 TEST_F(ConvertTest, WhatTheOfficialFormCannotExpressIsRefused) {
-  const std::string yoco = "{family: yoco, vocab_size: 53, d_model: 24, ffn_dim: 29, ", form = " cannot be written as an official YOCO model, which has ";
-  const std::string retention = "self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 3, head_dim: 8}]}, ";
+  const std::string yoco = "{family: yoco, vocab_size: 53, d_model: 24, ffn_dim: 29, ",
+                    form = " cannot be written as an official YOCO model, which has ";
+  const std::string retention =
+      "self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 3, head_dim: 8}]}, ";
   const std::string cross = "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6}}";
-  expect_not_expressible(yoco + "embedding_scale: false, " + retention + cross, "model.embedding_scale = false" + form + "embeddings times the root of d_model");
-  expect_not_expressible(yoco + "rope: {pairs: halves}, " + retention + cross, "rope.pairs = halves of the self-decoder" + form + "interleaved");
-  expect_not_expressible(yoco + "rope: {base: none}, " + retention + cross, "rope.base = none of the self-decoder" + form + "rotary positions");
-  expect_not_expressible(yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, rope: {exponents: standard}}}",
-                         "rope.exponents = standard of the cross-decoder" + form + "inclusive");
-  expect_not_expressible(yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, rope: {base: 500}}}",
-                         "two rope bases, 10000 and 500" + form + "one");
-  expect_not_expressible(yoco + retention + "cross_decoder: {n_layers: 3, n_heads: 4, head_dim: 6}}", "2 self and 3 cross layers" + form + "as many of each");
-  expect_not_expressible(yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 8}}",
-                         "a cross-decoder of 4 heads of 8" + form + "n_heads * head_dim = d_model (24)");
-  const auto self = [&](const std::string& mixers) { return yoco + "self_decoder: {n_layers: 2, mixers: [" + mixers + "]}, " + cross; };
-  expect_not_expressible(self("{name: gated_retention, n_heads: 4, head_dim: 8}"),
-                         "a self-decoder of 4 heads of 8" + form + "n_heads * head_dim = d_model (24)");
-  expect_not_expressible(self("{name: gated_retention, n_heads: 3, head_dim: 8, temperature: 8}"), "temperature = 8" + form + "16");
-  expect_not_expressible(self("{name: full_attention, n_heads: 3, head_dim: 8}"), "mixer full_attention" + form + "gated_retention or sliding_window");
+  expect_not_expressible(
+      yoco + "embedding_scale: false, " + retention + cross,
+      "model.embedding_scale = false" + form + "embeddings times the root of d_model");
+  expect_not_expressible(yoco + "rope: {pairs: halves}, " + retention + cross,
+                         "rope.pairs = halves of the self-decoder" + form + "interleaved");
+  expect_not_expressible(yoco + "rope: {base: none}, " + retention + cross,
+                         "rope.base = none of the self-decoder" + form + "rotary positions");
+  expect_not_expressible(
+      yoco + retention +
+          "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, rope: {exponents: standard}}}",
+      "rope.exponents = standard of the cross-decoder" + form + "inclusive");
+  expect_not_expressible(
+      yoco + retention +
+          "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, rope: {base: 500}}}",
+      "two rope bases, 10000 and 500" + form + "one");
+  expect_not_expressible(
+      yoco + retention + "cross_decoder: {n_layers: 3, n_heads: 4, head_dim: 6}}",
+      "2 self and 3 cross layers" + form + "as many of each");
+  expect_not_expressible(
+      yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 8}}",
+      "a cross-decoder of 4 heads of 8" + form + "n_heads * head_dim = d_model (24)");
+  const auto self = [&](const std::string& mixers) {
+    return yoco + "self_decoder: {n_layers: 2, mixers: [" + mixers + "]}, " + cross;
+  };
+  expect_not_expressible(
+      self("{name: gated_retention, n_heads: 4, head_dim: 8}"),
+      "a self-decoder of 4 heads of 8" + form + "n_heads * head_dim = d_model (24)");
+  expect_not_expressible(self("{name: gated_retention, n_heads: 3, head_dim: 8, temperature: 8}"),
+                         "temperature = 8" + form + "16");
+  expect_not_expressible(self("{name: full_attention, n_heads: 3, head_dim: 8}"),
+                         "mixer full_attention" + form + "gated_retention or sliding_window");
   expect_not_expressible(self("{name: sliding_window, n_heads: 4, n_kv_heads: 2, head_dim: 6}"),
                          "a sliding window with n_kv_heads = 2" + form + "as many as n_heads (4)");
-  expect_not_expressible(self("{name: gated_retention, n_heads: 3, head_dim: 8}, {name: sliding_window, n_heads: 3, head_dim: 8}"),
+  expect_not_expressible(self("{name: gated_retention, n_heads: 3, head_dim: 8}, {name: "
+                              "sliding_window, n_heads: 3, head_dim: 8}"),
                          "a self-decoder of several mixers" + form + "the same in every layer");
-  expect_not_expressible("{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, head_dim: 8, rope: {exponents: inclusive}}",
-                         "model.rope.exponents = inclusive cannot be written as an official baseline, which has standard");
+  expect_not_expressible(
+      "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, "
+      "head_dim: 8, rope: {exponents: inclusive}}",
+      "model.rope.exponents = inclusive cannot be written as an official baseline, which has "
+      "standard");
+  expect_not_expressible(
+      "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, "
+      "head_dim: 8, rope: {fraction: 0.5}}",
+      "model.rope.fraction = 0.5 cannot be written as an official baseline, which has heads "
+      "rotated as a whole");
 }
 
 TEST_F(ConvertTest, ArgumentsWithoutEffectAreSaid) {
@@ -277,7 +379,200 @@ TEST_F(ConvertTest, ArgumentsWithoutEffectAreSaid) {
   write_file(folder + "/params.json", params.dump());
   testing::internal::CaptureStderr();
   read_yoco_official(folder);
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "warning: " + folder + "/params.json: use_flash has no effect\n");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "warning: " + folder + "/params.json: use_flash has no effect\n");
+}
+
+// ---- Block Transformers
+
+const std::string kDeadTable = "block_decoder.gpt_neox.embed_in.weight";
+const std::vector<std::string> kBlockCases = {
+    "block_length_1", "cls_cross_attention", "cls_summation",  "gpt_neox", "lookup_prefix2",
+    "megabyte",       "projection_prefix2",  "roberta_prefix1"};
+std::string golden_block_transformer(const std::string& name) {
+  return golden_path("block_transformer/" + name);
+}
+
+class BlockTransformerConvertTest : public ConvertTest {
+ protected:
+  static Conversion conversion(const std::string& from, const std::string& to) {
+    return {.format = "block-transformer", .from = from, .to = to, .config = "", .verify = true};
+  }
+  /// A copy of a golden's weights and config in a folder of this test.
+  std::string block_folder(const std::string& golden) {
+    const std::string folder = folder_ / golden;
+    for (const std::string name : {"/config.yaml", "/model.safetensors"})
+      write_file(folder + name, read_text(golden_block_transformer(golden) + name));
+    return folder;
+  }
+  /// Reading `tensors` with the config of `folder` says `message` of the file.
+  void expect_refused_tensors(const std::string& folder,
+                              const std::map<std::string, Tensor>& tensors,
+                              const std::string& message) {
+    const std::string path = folder + "/model.safetensors";
+    write_tensors(path, tensors);
+    expect_user_error(kExitBadFile, path + ": " + message,
+                      [&] { read_block_transformer_official(folder, /*config=*/nullptr); });
+  }
+};
+
+TEST_F(BlockTransformerConvertTest, ImportThenExportIsTheIdentityOfEveryTensor) {
+  for (const auto& golden : kBlockCases) {
+    SCOPED_TRACE(golden);
+    const std::string from = golden_block_transformer(golden),
+                      checkpoint = folder_ / (golden + "_checkpoint"),
+                      back = folder_ / (golden + "_back");
+    import_model(conversion(from, checkpoint));
+    export_model(conversion(checkpoint, back));
+    const auto expected = read_tensors(from + "/model.safetensors"),
+               actual = read_tensors(back + "/model.safetensors");
+    ASSERT_EQ(actual.size(), expected.size());
+    for (const auto& [name, tensor] : expected)
+      EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
+    const auto section = [](const std::string& folder) {
+      const std::string path = folder + "/config.yaml";
+      return write_model_section(read_model_section(parse_yaml_file(path), path));
+    };
+    EXPECT_EQ(section(back), section(from));
+    EXPECT_EQ(section(checkpoint), section(from));
+  }
+}
+
+TEST_F(BlockTransformerConvertTest, AModelOfOursIsWrittenWithZerosForWhatNothingReads) {
+  const std::string yaml =
+      "{family: block_transformer, vocab_size: 53, block_length: 3, embedder: {kind: lookup}, "
+      "block_decoder: {stack: gpt_neox, d_model: 24, ffn_dim: 29, n_layers: 2, n_heads: 3}, "
+      "token_decoder: {kind: prefix, prefix_length: 2, stack: gpt_neox, d_model: 16, ffn_dim: 13, "
+      "n_layers: 1, n_heads: 2}}";
+  const PortableModel portable = random_model(yaml);
+  write_block_transformer_official(folder_ / "written", portable);
+  const auto back = named(read_block_transformer_official(folder_ / "written", /*config=*/nullptr));
+  const auto expected = named(portable);
+  ASSERT_EQ(back.size(), expected.size() + 1);
+  for (const auto& [name, tensor] : expected)
+    EXPECT_TRUE(torch::equal(back.at(name), tensor)) << name;
+  EXPECT_TRUE(torch::equal(back.at(kUnusedPrefix + kDeadTable), torch::zeros({53, 24})));
+}
+
+TEST_F(BlockTransformerConvertTest, TheConfigGivenSaysWhatTheWeightsAre) {
+  const std::string folder = block_folder("megabyte");
+  const std::string model = read_text(folder + "/config.yaml");
+  write_file(folder_ / "run.yaml", model + "training: {context_length: 64}\n");
+  remove_tree(folder + "/config.yaml");
+  expect_user_error(kExitBadFile,
+                    folder +
+                        ": holds no config.yaml that says what its weights are; give --config, a "
+                        "training config with their model section",
+                    [&] { import_model(conversion(folder, folder_ / "refused")); });
+  EXPECT_FALSE(exists(folder_ / "refused"));
+  Conversion with_config = conversion(folder, folder_ / "imported");
+  with_config.config = folder_ / "run.yaml";
+  import_model(with_config);
+  const Checkpoint checkpoint(folder_ / "imported");
+  const ConfigNode kept = parse_yaml(checkpoint.config_yaml(), "config.yaml");
+  EXPECT_EQ(kept.find("training")->find("context_length")->scalar, "64");
+  EXPECT_EQ(kept.find("model")->find("family")->scalar, "block_transformer");
+  EXPECT_TRUE(torch::equal(checkpoint.weight(kUnusedPrefix + kDeadTable),
+                           read_tensors(folder + "/model.safetensors").at(kDeadTable)));
+  // It comes before what stands beside the weights.
+  write_file(folder + "/config.yaml", "model: {family: yoco}\n");
+  with_config.to = folder_ / "again";
+  import_model(with_config);
+  EXPECT_EQ(Checkpoint(folder_ / "again").config_yaml(), checkpoint.config_yaml());
+}
+
+TEST_F(BlockTransformerConvertTest, FamiliesThatTheFormHasNot) {
+  const std::string message =
+      "a model of family transformer is not in the form block-transformer, which has "
+      "block_transformer and gpt_neox";
+  const std::string folder = block_folder("gpt_neox"),
+                    yaml =
+                        "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, "
+                        "n_layers: 1, n_heads: 2, head_dim: 8}";
+  write_file(folder + "/config.yaml", "model: " + yaml + "\n");
+  expect_user_error(kExitUsage, message, [&] { read_block_transformer_official(folder, nullptr); });
+  expect_user_error(kExitUsage, message, [&] {
+    write_block_transformer_official(folder_ / "refused", random_model(yaml));
+  });
+  EXPECT_FALSE(exists(folder_ / "refused"));
+  const std::string neox =
+      "{family: gpt_neox, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 3}";
+  expect_not_expressible(neox,
+                         "a model of family gpt_neox cannot be written as yoco-official, which has "
+                         "yoco and transformer");
+}
+
+TEST_F(BlockTransformerConvertTest, TensorsThatDoNotFitAreNamed) {
+  const std::string folder = block_folder("cls_cross_attention");
+  const auto whole = read_tensors(folder + "/model.safetensors");
+  auto missing = whole;
+  missing.erase(kDeadTable);
+  expect_refused_tensors(
+      folder, missing,
+      "has no tensor " + kDeadTable + ", which a model of this architecture needs");
+  auto unknown = whole;
+  unknown["token_mapper.weight"] = torch::ones({3});
+  expect_refused_tensors(folder, unknown,
+                         "tensor token_mapper.weight is not in a model of this architecture");
+  auto misshapen = whole;
+  misshapen["embedder.projection_layer.weight"] = torch::ones({32, 24, 4});
+  expect_refused_tensors(folder, misshapen,
+                         "tensor embedder.projection_layer.weight is [32, 24, 4], a model of this "
+                         "architecture needs [32, 24, 3]");
+  auto apart = whole;
+  apart["token_decoder.lm_head.weight"] = whole.at("token_decoder.lm_head.weight") + 1;
+  expect_refused_tensors(folder, apart,
+                         "tensor token_decoder.lm_head.weight differs from "
+                         "token_decoder.shared.weight, whose copy it is");
+  expect_user_error(kExitBadFile, (folder_ / "nowhere") + ": is not a folder",
+                    [&] { read_block_transformer_official(folder_ / "nowhere", nullptr); });
+}
+
+TEST_F(BlockTransformerConvertTest, BuffersOfOlderFilesAreNoWeights) {
+  const std::string folder = block_folder("lookup_prefix2"), path = folder + "/model.safetensors";
+  const auto expected = named(read_block_transformer_official(folder, nullptr));
+  auto tensors = read_tensors(path);
+  for (const std::string decoder : {"block_decoder", "token_decoder"}) {
+    const std::string attention = decoder + ".gpt_neox.layers.0.attention.";
+    tensors[attention + "bias"] = torch::ones({1, 1, 8, 8});
+    tensors[attention + "masked_bias"] = torch::tensor(-1e9f);
+    tensors[attention + "rotary_emb.inv_freq"] = torch::ones({2});
+  }
+  write_tensors(path, tensors);
+  const auto actual = named(read_block_transformer_official(folder, nullptr));
+  ASSERT_EQ(actual.size(), expected.size());
+  for (const auto& [name, tensor] : actual) EXPECT_TRUE(torch::equal(tensor, expected.at(name)));
+}
+
+TEST_F(BlockTransformerConvertTest, SixteenBitsAreReadAndWritten) {
+  const std::string folder = block_folder("cls_cross_attention"),
+                    path = folder + "/model.safetensors";
+  const auto whole = read_tensors(path);
+  std::map<std::string, Tensor> narrow;
+  for (const auto& [name, tensor] : whole) narrow[name] = tensor.to(torch::kBFloat16);
+  write_tensors(path, narrow, DataType::kBF16);
+  for (const auto& [name, tensor] : read_block_transformer_official(folder, nullptr).weights)
+    EXPECT_EQ(tensor.scalar_type(), torch::kFloat32) << name;
+  // A file as it is published goes in and out without a change.
+  const std::string checkpoint = folder_ / "checkpoint", back = folder_ / "back";
+  EXPECT_EQ(
+      run_captured(run_convert, "convert",
+                   {"import", "--format", "block-transformer", "--verify", folder, checkpoint})
+          .out,
+      checkpoint + "\n");
+  EXPECT_EQ(run_captured(run_convert, "convert",
+                         {"export", "--format", "block-transformer", "--dtype", "bfloat16",
+                          "--verify", checkpoint, back})
+                .out,
+            back + "\n");
+  EXPECT_EQ(read_text(back + "/model.safetensors"), read_text(path));
+  // float16, whose numbers float32 has too
+  for (const auto& [name, tensor] : whole) narrow[name] = tensor.to(torch::kFloat16);
+  write_tensors(path, narrow, DataType::kF16);
+  const auto read = named(read_block_transformer_official(folder, nullptr));
+  EXPECT_TRUE(
+      torch::equal(read.at("embedder.embedding.weight"),
+                   narrow.at("embedder.embeddings.word_embeddings.weight").to(torch::kFloat32)));
 }
 
 }  // namespace

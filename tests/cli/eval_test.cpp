@@ -64,6 +64,30 @@ TEST_F(EvalCommandTest, WithoutATokenizerThereAreNoBitsPerByte) {
   EXPECT_THAT(eval({"nll", run, "--data", data_, "--device", "cpu"}).out, HasSubstr(" n/a\n"));
 }
 
+TEST_F(EvalCommandTest, ModelsOfBlocksGetTheSameLossInPieces) {
+  for (const bool pad_documents : {true, false}) {
+    const std::string flag = pad_documents ? "true" : "false";
+    const std::string run = write_tiny_run(
+        folder_ / flag,
+        "{family: block_transformer, vocab_size: 259, block_length: 3, pad_documents: " + flag +
+            ", embedder: {kind: lookup, d_embed: 8}, "
+            "block_decoder: {stack: gpt_neox, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 3}, "
+            "token_decoder: {kind: prefix, prefix_length: 2, stack: gpt_neox, d_model: 18, "
+            "ffn_dim: 31, n_layers: 1, n_heads: 3, head_dim: 8}}");
+    const auto record_with = [&](std::vector<std::string> arguments) {
+      arguments.insert(arguments.begin(), {"nll", run, "--data", data_, "--json", "--device", "cpu",
+                                           "--dtype", "float64", "--context-length", "23"});
+      return parse_json(eval(arguments).out);
+    };
+    const auto whole = record_with({}), pieces = record_with({"--chunk", "5"});
+    EXPECT_EQ(whole["unscored_prefix"], pad_documents ? 0 : 2);
+    EXPECT_EQ(whole["tokens_scored"], pad_documents ? 53 : 53 - 3 * 2);  // three windows
+    EXPECT_EQ(pieces["tokens_scored"], whole["tokens_scored"]);
+    EXPECT_NEAR(pieces["nll"].get<double>(), whole["nll"].get<double>(), 1e-10);
+    EXPECT_EQ(whole["nll_by_block_position"].size(), 3u);
+  }
+}
+
 TEST_F(EvalCommandTest, OptionsAreCheckedAsConfigValues) {
   EXPECT_EQ(error_of(
                 [&] {

@@ -93,6 +93,48 @@ TEST_F(GenerateCommandTest, WithoutAnyTokenThereIsNothingToContinue) {
   EXPECT_EQ(json_of({"--prompt", "", "--bos", "bos"})["prompt_tokens"], 1);
 }
 
+TEST_F(GenerateCommandTest, PositionsThatTheModelHasNotAreRefused) {
+  const std::string run = write_tiny_run(
+      folder_ / "gpt2",
+      "{family: gpt_neox, vocab_size: 259, max_positions: 12, d_model: 24, ffn_dim: 29, "
+      "n_layers: 1, n_heads: 3, rope: {base: none}}");
+  const auto generate_more = [&](const std::string& n) {
+    return run_captured(
+        run_generate, "tandem generate",
+        {run, "--prompt", "In the", "--max-new-tokens", n, "--device", "cpu", "--json"});
+  };
+  EXPECT_EQ(parse_json(generate_more("5").out)["prompt_tokens"], 7);
+  EXPECT_EQ(
+      error_of([&] { generate_more("6"); }, kExitUsage),
+      "prompt of 7 tokens and --max-new-tokens 6, expected at most 12 together, the positions "
+      "of the model");
+}
+
+// With and without padding in front of prompts, whose 7 tokens fill no block of 4.
+TEST_F(GenerateCommandTest, ModelsOfBlocksContinuePromptsOfAnyLength) {
+  for (const std::string pad_documents : {"true", "false"}) {
+    const std::string run = write_tiny_run(
+        folder_ / pad_documents,
+        "{family: block_transformer, vocab_size: 259, block_length: 4, pad_documents: " +
+            pad_documents +
+            ", embedder: {kind: lookup, d_embed: 6}, "
+            "block_decoder: {stack: gpt_neox, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 3}, "
+            "token_decoder: {kind: prefix, prefix_length: 2, stack: gpt_neox, d_model: 18, "
+            "ffn_dim: 31, n_layers: 1, n_heads: 3, head_dim: 8}}");
+    std::vector<std::string> arguments = {run,        "--prompt", "In the",           "--seed",
+                                          "5",        "--json",   "--max-new-tokens", "10",
+                                          "--device", "cpu"};
+    const auto json = parse_json(run_captured(run_generate, "tandem generate", arguments).out);
+    EXPECT_EQ(json["prompt_tokens"], 7);
+    EXPECT_EQ(json["stop_reason"], "length");
+    EXPECT_EQ(json["ids"].size(), 10u);
+    for (const auto& id : json["ids"]) EXPECT_GE(id, 0);
+    arguments.insert(arguments.end(), {"--prefill-chunk", "3"});
+    EXPECT_EQ(parse_json(run_captured(run_generate, "tandem generate", arguments).out)["ids"],
+              json["ids"]);
+  }
+}
+
 TEST_F(GenerateCommandTest, WithoutATokenizerItRefuses) {
   const std::string run = write_tiny_run(folder_ / "imported", kTinyByteYoco, 7, 24, false);
   EXPECT_EQ(

@@ -11,7 +11,7 @@
 namespace tandem {
 namespace {
 
-constexpr int64_t kVocab = 53, kLength = 37;  // a multiple of neither window nor chunk
+constexpr int64_t kVocab = 53, kLength = 37;  // a multiple of neither window nor chunk nor block
 
 Tensor random_tokens(int64_t batch, int64_t length, uint64_t seed) {
   return torch::randint(kVocab, {batch, length}, seeded(seed), torch::kInt64);
@@ -32,6 +32,8 @@ class LanguageModelTest : public testing::TestWithParam<TinyModel> {
     const auto state = make_state(tokens.size(0), tokens.size(1));
     return model_->extend(tokens, {}, *state, Want::kAll);
   }
+  /// What is left of [B, T, ...] without the columns to which the model gives no probability.
+  Tensor predicted(const Tensor& x) const { return x.slice(1, first_); }
   /// The same of one row by training's forward pass, as log-probabilities: the row once for each
   /// id, which is its target everywhere.
   Tensor training_log_probs(const Tensor& row) const {
@@ -41,7 +43,13 @@ class LanguageModelTest : public testing::TestWithParam<TinyModel> {
                 .nll.t()
                 .unsqueeze(0);  // [1, T, V]
   }
-  static Batch batch_of(const Tensor& tokens, const Tensor& targets) {
+  /// Of one document from column `begin` on.
+  void leave_out_what_has_no_probability(Tensor& targets, int64_t begin = 0) const {
+    targets.narrow(1, begin, first_).fill_(kIgnored);
+  }
+  Batch batch_of(const Tensor& tokens, const Tensor& all_targets) const {
+    Tensor targets = all_targets.clone();
+    leave_out_what_has_no_probability(targets);
     Batch batch;
     batch.tokens = tokens;
     batch.targets = targets;
@@ -49,6 +57,7 @@ class LanguageModelTest : public testing::TestWithParam<TinyModel> {
     return batch;
   }
   std::shared_ptr<LanguageModel> model_ = make_tiny_model(GetParam().yaml);
+  const int64_t first_ = model_->packing().unscored_prefix;
   Tensor tokens_ = random_tokens(2, kLength, 1);
 };
 
@@ -62,7 +71,9 @@ TEST_P(LanguageModelTest, PrefillInAnyCutAndDecodingEqualTraining) {
     Tensors pieces;
     for (const auto& piece : tokens_.split_with_sizes(cut, 1))
       pieces.push_back(model_->extend(piece, {}, *state, Want::kAll));
-    expect_close(torch::log_softmax(torch::cat(pieces, 1), -1), expected);
+    const Tensor logits = torch::cat(pieces, 1);
+    expect_close(torch::log_softmax(predicted(logits), -1), predicted(expected));
+    EXPECT_TRUE(logits.narrow(1, 0, first_).isnan().all().item<bool>());
     EXPECT_TRUE(torch::equal(state->lengths, torch::full({2}, kLength, torch::kInt64)));
   }
 }
@@ -109,9 +120,21 @@ TEST_P(LanguageModelTest, ALaterTokenNeverReachesBack) {
   constexpr int64_t kAt = 19;
   changed.select(1, kAt).add_(1).remainder_(kVocab);
   const Tensor before = all_logits(tokens_), after = all_logits(changed);
-  expect_close(after.narrow(1, 0, kAt), before.narrow(1, 0, kAt), 0);
+  expect_close(predicted(after.narrow(1, 0, kAt)), predicted(before.narrow(1, 0, kAt)), 0);
   EXPECT_GT((after - before).narrow(1, kAt, 1).abs().max().item<double>(), 1e-3);
   EXPECT_GT((after - before).narrow(1, kAt + 1, 1).abs().max().item<double>(), 1e-6);
+}
+
+using Named = std::vector<std::pair<std::string, Tensor>>;
+
+// Of a block that has been begun, the token decoder's keys and values stay only where logits of
+// what follows were asked for.
+Named kept_by_every_call(const ModelState& state) {
+  Named kept;
+  for (const auto& [name, tensor] : state.tensors()) {
+    if (!name.starts_with("token_decoder.")) kept.emplace_back(name, tensor);
+  }
+  return kept;
 }
 
 TEST_P(LanguageModelTest, TheStateIsTheSameWhateverWasWanted) {
@@ -122,10 +145,12 @@ TEST_P(LanguageModelTest, TheStateIsTheSameWhateverWasWanted) {
     const auto state = make_state(2);
     const Tensor output = model_->extend(tokens_, lengths, *state, want);
     EXPECT_EQ(output.defined(), want == Want::kLast);
-    ASSERT_EQ(state->tensors().size(), expected->tensors().size());
-    for (size_t i = 0; i < state->tensors().size(); ++i) {
-      EXPECT_EQ(state->tensors()[i].first, expected->tensors()[i].first);
-      expect_close(state->tensors()[i].second, expected->tensors()[i].second, 0);
+    const auto held = kept_by_every_call(*state), expected_held = kept_by_every_call(*expected);
+    ASSERT_EQ(held.size(), expected_held.size());
+    for (size_t i = 0; i < held.size(); ++i) {
+      EXPECT_EQ(held[i].first, expected_held[i].first);
+      // The block decoder's output is computed for one block or for all: equal but for rounding.
+      expect_close(held[i].second, expected_held[i].second, held[i].first == "context" ? 1e-12 : 0);
     }
     EXPECT_TRUE(torch::equal(state->lengths, lengths));
   }
@@ -135,6 +160,7 @@ TEST_P(LanguageModelTest, ScoringInPiecesEqualsTheLoss) {
   Tensor targets = random_tokens(2, kLength, 5);
   targets[0][3] = kIgnored;
   targets[1].narrow(0, 15, 9).fill_(kIgnored);
+  leave_out_what_has_no_probability(targets);
   const Loss loss = model_->loss(batch_of(tokens_, targets), {});
   const auto state = make_state(2);
   Tensors pieces;
@@ -172,25 +198,27 @@ TEST_P(LanguageModelTest, SelectedRowsGoOnAsTheyWere) {
 }
 
 TEST_P(LanguageModelTest, MaskedDocumentsAreWhatTheyAreAlone) {
-  const Tensor targets = random_tokens(1, kLength, 7), tokens = random_tokens(1, kLength, 8);
+  constexpr int64_t kBorder = 24;  // between blocks of 2, 3 and 4 tokens
+  const Tensor tokens = random_tokens(1, kLength, 8);
+  Tensor targets = random_tokens(1, kLength, 7);
+  leave_out_what_has_no_probability(targets, kBorder);
   Batch batch = batch_of(tokens, targets);
   batch.segment = torch::zeros({1, kLength}, torch::kInt32);
-  constexpr int64_t kBorder = 16;
   batch.segment.narrow(1, kBorder, kLength - kBorder).fill_(1);
   const Tensor packed = model_->loss(batch, {}).nll;
   const auto alone = [&](int64_t begin, int64_t n) {
     return model_->loss(batch_of(tokens.narrow(1, begin, n), targets.narrow(1, begin, n)), {}).nll;
   };
-  expect_close(packed, torch::cat({alone(0, kBorder), alone(kBorder, kLength - kBorder)}, 1));
+  const Tensor apart = torch::cat({alone(0, kBorder), alone(kBorder, kLength - kBorder)}, 1);
+  EXPECT_TRUE(torch::equal(packed.isnan(), apart.isnan()));
+  expect_close(packed.nan_to_num(), apart.nan_to_num());
 }
 
 TEST_P(LanguageModelTest, StateBytesAreThoseOfTheState) {
   const auto state = make_state(2);
-  model_->extend(tokens_, {}, *state, Want::kNothing);
+  model_->extend(tokens_, {}, *state, Want::kLast);
   EXPECT_EQ(2 * model_->state_bytes(kLength, /*element_size=*/8).total(), state->bytes());
 }
-
-using Named = std::vector<std::pair<std::string, Tensor>>;
 
 // Gradients of all parameters that have one.
 Named gradients_of(LanguageModel& model, const Batch& batch, LayerRunner* runner = nullptr) {
@@ -208,8 +236,8 @@ Named gradients_of(LanguageModel& model, const Batch& batch, LayerRunner* runner
 }
 
 /// Rows of which few targets are scored: three, none and five.
-std::vector<Row> sparse_rows(bool documents, bool weights) {
-  const std::vector<std::vector<size_t>> scored = {{2, 3, 36}, {}, {0, 11, 12, 20, 33}};
+std::vector<Row> sparse_rows(const LanguageModel& model, bool documents, bool weights) {
+  const std::vector<std::vector<size_t>> scored = {{6, 9, 36}, {}, {3, 11, 14, 21, 33}};
   std::vector<Row> rows;
   for (size_t b = 0; b < scored.size(); ++b) {
     const Tensor ids = random_tokens(2, kLength, 20 + b);
@@ -220,7 +248,10 @@ std::vector<Row> sparse_rows(bool documents, bool weights) {
     for (const size_t t : scored[b]) row.targets[t] = values[kLength + static_cast<int64_t>(t)];
     row.segment.assign(kLength, 0);
     if (documents) {
-      for (size_t t = 12 - b; t < kLength; ++t) row.segment[t] = t < 30 + b ? 1 : 2;
+      // Between blocks where the model has blocks.
+      const auto multiple = static_cast<size_t>(model.packing().multiple);
+      const auto border = [&](size_t t) { return multiple == 1 ? t : t / multiple * multiple; };
+      for (size_t t = border(12 - b); t < kLength; ++t) row.segment[t] = t < border(30 + b) ? 1 : 2;
     }
     if (documents && b == 1) std::fill(row.segment.begin() + 25, row.segment.end(), -1);
     if (weights) {
@@ -228,6 +259,7 @@ std::vector<Row> sparse_rows(bool documents, bool weights) {
     }
     rows.push_back(std::move(row));
   }
+  apply_packing(rows, model.packing());
   return rows;
 }
 
@@ -240,7 +272,7 @@ TEST_P(LanguageModelTest, FewScoredTargetsGiveTheLossOfAllColumns) {
   for (const bool documents : {false, true}) {
     for (const bool weights : {false, true}) {
       SCOPED_TRACE(std::string(documents ? "documents " : "") + (weights ? "weights" : ""));
-      const Batch batch = make_batch(sparse_rows(documents, weights), torch::kCPU),
+      const Batch batch = make_batch(sparse_rows(*model_, documents, weights), torch::kCPU),
                   all = with_all_columns(batch);
       ASSERT_TRUE(batch.scored.defined());
       const Loss loss = model_->loss(batch, {}), expected = model_->loss(all, {});
@@ -260,7 +292,7 @@ TEST_P(LanguageModelTest, FewScoredTargetsGiveTheLossOfAllColumns) {
 }
 
 TEST_P(LanguageModelTest, NothingScoredIsALossOfZero) {
-  const auto rows = sparse_rows(false, false);
+  const auto rows = sparse_rows(*model_, false, false);
   const Batch batch = make_batch({rows[1], rows[1]}, torch::kCPU);
   const Loss loss = model_->loss(batch, {});
   EXPECT_EQ(loss.sum.item<double>(), 0);
@@ -283,10 +315,11 @@ struct CrossLayerRecorder : LayerRunner {
 };
 
 TEST_P(LanguageModelTest, OnlyScoredColumnsEnterTheCrossDecoder) {
+  if (model_->packing().multiple > 1) GTEST_SKIP() << "blocks enter it, not columns";
   CrossLayerRecorder recorder;
   ForwardContext context;
   context.runner = &recorder;
-  model_->loss(make_batch(sparse_rows(false, false), torch::kCPU), context);
+  model_->loss(make_batch(sparse_rows(*model_, false, false), torch::kCPU), context);
   EXPECT_EQ(recorder.n_queries, std::vector<int64_t>(recorder.n_queries.size(), 5));
   EXPECT_EQ(recorder.n_keys, std::vector<int64_t>(recorder.n_keys.size(), kLength));
   EXPECT_EQ(!recorder.n_queries.empty(), model_->named_children().contains("cross_decoder"));
@@ -317,7 +350,7 @@ TEST_P(LanguageModelTest, RecomputedLayersGiveTheSameGradientsToTheBit) {
     const auto model = make_tiny_model(GetParam().yaml, dtype);
     for (const bool few : {false, true}) {
       SCOPED_TRACE(std::string(c10::toString(dtype)) + (few ? ", few are scored" : ""));
-      const Batch batch = few ? make_batch(sparse_rows(true, true), torch::kCPU)
+      const Batch batch = few ? make_batch(sparse_rows(*model_, true, true), torch::kCPU)
                               : batch_of(tokens_, random_tokens(2, kLength, 9));
       const Named expected = gradients_of(*model, batch);
       CountingRunner runner;
@@ -332,12 +365,25 @@ TEST_P(LanguageModelTest, RecomputedLayersGiveTheSameGradientsToTheBit) {
 // The first layer's input needs no gradient then, its parameters do.
 TEST_P(LanguageModelTest, RecomputedLayersBehindAFrozenEmbeddingTrain) {
   const Batch batch = batch_of(tokens_, random_tokens(2, kLength, 9));
-  const size_t n_parameters = model_->parameters().size();
-  model_->named_parameters()["embedding.weight"].requires_grad_(false);
+  size_t n_trained = 0;
+  for (auto& parameter : model_->named_parameters()) {
+    const bool frozen = parameter.key().ends_with("embedding.weight");
+    if (frozen) parameter.value().requires_grad_(false);
+    n_trained += !frozen;
+  }
   const Named expected = gradients_of(*model_, batch);
-  EXPECT_EQ(expected.size(), n_parameters - 1);
+  EXPECT_EQ(expected.size(), n_trained);
+  EXPECT_LT(n_trained, model_->parameters().size());
   RecomputingRunner runner;
   expect_equal(gradients_of(*model_, batch, &runner), expected);
+}
+
+/// RoBERTa's tables have a row for its padding, row 1, that is used and gets no gradient.
+bool frozen_row_of(const LanguageModel& model, const Tensor& parameter) {
+  const auto parameters = model.named_parameters();
+  if (!parameters.contains("embedder.type_embedding.weight")) return false;
+  return parameter.is_same(parameters["embedder.embedding.weight"]) ||
+         parameter.is_same(parameters["embedder.position_embedding.weight"]);
 }
 
 // Along one random direction of all parameters together.
@@ -351,6 +397,7 @@ TEST_P(LanguageModelTest, TheLossHasTheGradientOfItsDifferences) {
   double expected = 0;
   for (const auto& parameter : model_->parameters()) {
     directions.push_back(torch::randn(parameter.sizes(), generator, torch::kFloat64));
+    if (frozen_row_of(*model_, parameter)) directions.back()[1].zero_();
     expected += (directions.back() * parameter.grad()).sum().item<double>();
   }
   const auto loss_at = [&](double step) {
@@ -371,7 +418,7 @@ TEST_P(LanguageModelTest, SixteenBitsAreCloseToSixtyFour) {
   const Tensor expected = model_->loss(batch, {}).nll;
   const Loss loss = model->loss(batch, {});
   EXPECT_EQ(loss.nll.scalar_type(), torch::kFloat32);
-  expect_close(loss.nll, expected, 0.2);
+  expect_close(predicted(loss.nll), predicted(expected), 0.2);
   loss.sum.backward();
   for (const auto& parameter : model->named_parameters()) {
     EXPECT_TRUE(parameter.value().grad().isfinite().all().item<bool>()) << parameter.key();
@@ -387,7 +434,7 @@ TEST_P(LanguageModelTest, SixteenBitsAreCloseToSixtyFour) {
                                        batch.targets.narrow(1, begin, n), {}, *state));
     begin += n;
   }
-  expect_close(torch::cat(pieces, 1), expected, 0.2);
+  expect_close(predicted(torch::cat(pieces, 1)), predicted(expected), 0.2);
 }
 
 /// Logits of `tokens` in pieces, from a state of `dtype`; leaves the state.
@@ -409,8 +456,8 @@ TEST_P(LanguageModelTest, ACacheOfSixteenBitsChangesLittleAndTakesHalf) {
   const auto model = make_tiny_model(GetParam().yaml, torch::kFloat32);
   std::unique_ptr<ModelState> wide, narrow;
   const std::vector<int64_t> pieces = {20, 1, 1, 15};
-  const Tensor expected = logits_from(*model, tokens_, torch::kFloat32, wide, pieces);
-  const Tensor actual = logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces);
+  const Tensor expected = predicted(logits_from(*model, tokens_, torch::kFloat32, wide, pieces));
+  const Tensor actual = predicted(logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces));
   EXPECT_EQ(actual.scalar_type(), torch::kFloat32);
   expect_close(actual, expected, 0.1);
   bool any_attended = false;
@@ -419,6 +466,7 @@ TEST_P(LanguageModelTest, ACacheOfSixteenBitsChangesLittleAndTakesHalf) {
   for (size_t i = 0; i < held.size(); ++i) {
     const bool attended = held[i].first.ends_with("keys") || held[i].first.ends_with("values");
     EXPECT_EQ(half[i].second.sizes(), held[i].second.sizes());
+    if (held[i].first == "tail") continue;  // token ids
     EXPECT_EQ(half[i].second.scalar_type(), attended ? torch::kBFloat16 : torch::kFloat32)
         << half[i].first;
     any_attended = any_attended || attended;
@@ -433,20 +481,22 @@ TEST_P(LanguageModelTest, EveryKeyIsRoundedOnceInWhateverPieceItComes) {
   for (const auto& [name, tensor] : cut->tensors()) {
     if (name.ends_with("state")) GTEST_SKIP() << name << " is float32: a key may round otherwise";
   }
-  expect_close(in_pieces, logits_from(*model_, tokens_, torch::kBFloat16, whole, {kLength}));
+  expect_close(predicted(in_pieces),
+               predicted(logits_from(*model_, tokens_, torch::kBFloat16, whole, {kLength})));
 }
 
 TEST_P(LanguageModelTest, ACacheWiderThanTheActivationsHoldsTheSame) {
   const auto model = make_tiny_model(GetParam().yaml, torch::kBFloat16);
   std::unique_ptr<ModelState> wide, narrow;
   const std::vector<int64_t> pieces = {20, 1, 1, 15};
-  const Tensor expected = logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces);
-  expect_close(logits_from(*model, tokens_, torch::kFloat32, wide, pieces), expected, 0);
+  const Tensor expected = predicted(logits_from(*model, tokens_, torch::kBFloat16, narrow, pieces));
+  expect_close(predicted(logits_from(*model, tokens_, torch::kFloat32, wide, pieces)), expected, 0);
   const Tensor more = random_tokens(2, 9, 15), lengths = integers({9, 4});
   expect_close(model->extend(more, lengths, *wide, Want::kLast),
                model->extend(more, lengths, *narrow, Want::kLast), 0);
-  for (const auto& [name, tensor] : wide->tensors())
-    EXPECT_EQ(tensor.scalar_type(), torch::kFloat32) << name;
+  for (const auto& [name, tensor] : wide->tensors()) {
+    if (name != "tail") EXPECT_EQ(tensor.scalar_type(), torch::kFloat32) << name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LanguageModelTest, testing::ValuesIn(tiny_models()),

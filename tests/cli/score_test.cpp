@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -83,6 +84,66 @@ TEST_F(ScoreCommandTest, LogitsPredictTheNextToken) {
                   printed[b][next].get<double>(), 1e-4);
     }
   }
+}
+
+std::string yaml_of(const std::string& name) {
+  const auto& models = tiny_models();
+  return std::find_if(models.begin(), models.end(), [&](const auto& m) { return m.name == name; })
+      ->yaml;
+}
+
+TEST_F(ScoreCommandTest, LogitsOfModelsOfBlocksBeginWhereTheirProbabilitiesDo) {
+  struct Case {
+    std::string model;
+    int64_t first;  // row of logits that is given
+  };
+  const std::string path = folder_ / "logits.safetensors";
+  for (const Case& c : {Case{"BlockLookupPrefix", 0}, Case{"BlockProjectionLlama", 2}}) {
+    const std::string run = write_tiny_run(folder_ / c.model, yaml_of(c.model));
+    const Ran ran = run_captured(run_score, "tandem score",
+                                 {run, "--tokens", put(ids_), "--logits", path, "--device", "cpu"});
+    const auto printed = parse_json(ran.out)["log_probs"];
+    const SafetensorsReader reader(path);
+    const Tensor logits = torch::empty({3, 9, 53});
+    reader.read(*reader.find("logits"), 0,
+                std::as_writable_bytes(std::span(logits.data_ptr<float>(), 3 * 9 * 53)));
+    const Tensor log_p = logits.log_softmax(2);
+    for (size_t b = 0; b < sequences_.size(); ++b) {
+      const auto n = static_cast<int64_t>(sequences_[b].size());
+      for (int64_t t = 0; t < 9; ++t) {
+        const Tensor row = log_p[static_cast<int64_t>(b)][t];
+        const bool given = c.first <= t && t < n;
+        EXPECT_EQ(row.isfinite().all().item<bool>(), given) << c.model << ", token " << t;
+        EXPECT_EQ(row.isnan().all().item<bool>(), !given) << c.model << ", token " << t;
+        if (t + 1 >= n) continue;
+        const auto next = static_cast<size_t>(t) + 1;
+        EXPECT_EQ(printed[b][next].is_null(), !given);
+        if (!given) continue;
+        EXPECT_NEAR(row[sequences_[b][next]].item<double>(), printed[b][next].get<double>(), 1e-4);
+      }
+    }
+  }
+}
+
+TEST_F(ScoreCommandTest, SequencesBeyondTheModelsPositionsAreNamed) {
+  const std::string run = write_tiny_run(folder_ / "gpt2", yaml_of("Gpt2"));
+  const auto model = parse_yaml(yaml_of("Gpt2"), "model");
+  const auto positions = std::stoull(model.find("max_positions")->scalar);
+  const auto score_of = [&](size_t n_ids, std::vector<std::string> arguments) {
+    const nlohmann::json ids = {{"tokens", {{1, 2}, std::vector<int>(n_ids, 3)}}};
+    arguments.insert(arguments.begin(), {run, "--tokens", put(ids.dump()), "--device", "cpu"});
+    return run_captured(run_score, "tandem score", arguments).code;
+  };
+  const std::vector<std::string> with_logits = {"--logits", folder_ / "logits.safetensors"};
+  const auto too_many = [&](size_t n_ids) {
+    return (folder_ / "ids.json") + ": tokens[1] holds " + std::to_string(n_ids) +
+           " ids, expected at most " + std::to_string(n_ids - 1) + ", the positions of the model";
+  };
+  EXPECT_EQ(score_of(positions + 1, {}), kExitDone);  // the last one is not fed
+  EXPECT_EQ(score_of(positions, with_logits), kExitDone);
+  EXPECT_EQ(error_of([&] { score_of(positions + 2, {}); }, kExitUsage), too_many(positions + 2));
+  EXPECT_EQ(error_of([&] { score_of(positions + 1, with_logits); }, kExitUsage),
+            too_many(positions + 1));
 }
 
 TEST_F(ScoreCommandTest, LogitsOfACacheOfSixteenBitsAreNear) {

@@ -47,6 +47,33 @@ inline const std::vector<TinyModel>& tiny_models() {
        "{name: full_attention, n_heads: 4, n_kv_heads: 2, head_dim: 6}, {name: sliding_window, n_heads: 2, head_dim: 10, window: 3}]}"},
       {"Transformer",
        "{family: transformer, vocab_size: 53, d_model: 22, ffn_dim: 29, n_layers: 3, n_heads: 4, n_kv_heads: 2, head_dim: 6}"},
+      {"GptNeox",
+       "{family: gpt_neox, vocab_size: 53, d_model: 21, ffn_dim: 29, n_layers: 2, n_heads: 3, head_dim: 10, rope: {fraction: 0.4}}"},
+      {"Gpt2",
+       "{family: gpt_neox, vocab_size: 53, tie_embeddings: true, max_positions: 47, d_model: 24, ffn_dim: 29, n_layers: 2, n_heads: 3, "
+       "rope: {base: none}, parallel_residual: false, activation: gelu_tanh}"},
+      {"BlockLookupPrefix",
+       "{family: block_transformer, vocab_size: 53, block_length: 4, embedder: {kind: lookup, d_embed: 6}, "
+       "block_decoder: {stack: gpt_neox, d_model: 24, ffn_dim: 29, n_layers: 2, n_heads: 3}, "
+       "token_decoder: {kind: prefix, prefix_length: 2, stack: gpt_neox, d_model: 21, ffn_dim: 31, n_layers: 1, n_heads: 3, head_dim: 8}}"},
+      {"BlockProjectionLlama",
+       "{family: block_transformer, vocab_size: 53, block_length: 3, pad_documents: false, embedder: {kind: lookup, combine: projection, d_embed: 10}, "
+       "block_decoder: {stack: transformer, d_model: 22, ffn_dim: 29, n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 6}, "
+       "token_decoder: {kind: prefix, prefix_length: 3, stack: transformer, d_model: 18, ffn_dim: 31, n_layers: 2, n_heads: 3, head_dim: 6}}"},
+      {"BlockYoco",
+       "{family: block_transformer, vocab_size: 53, block_length: 2, embedder: {kind: lookup, d_embed: 11}, "
+       "block_decoder: {stack: yoco, d_model: 22, ffn_dim: 29, self_decoder: {n_layers: 1, mixers: [{name: gated_retention, n_heads: 2, head_dim: 6, chunk: 4}]}, "
+       "cross_decoder: {n_layers: 1, n_heads: 4, n_kv_heads: 2, head_dim: 6}}, "
+       "token_decoder: {kind: summation, stack: gpt_neox, d_model: 18, ffn_dim: 31, n_layers: 1, n_heads: 3, head_dim: 8}}"},
+      {"BlockEncoderCrossAttention",
+       "{family: block_transformer, vocab_size: 53, block_length: 4, embedder: {kind: encoder, d_embed: 12, n_layers: 1, n_heads: 3, ffn_dim: 17, max_positions: 9}, "
+       "block_decoder: {stack: gpt_neox, d_model: 20, ffn_dim: 29, n_layers: 1, n_heads: 2, head_dim: 8}, "
+       "token_decoder: {kind: cross_attention, d_model: 14, ffn_dim: 19, n_layers: 2, n_heads: 3, head_dim: 6}}"},
+      {"BlockClsSummation",
+       "{family: block_transformer, vocab_size: 53, block_length: 3, embedder: {kind: cls, n_cls: 2, d_embed: 12, n_layers: 1, n_heads: 3, ffn_dim: 17, max_positions: 9}, "
+       "block_decoder: {stack: yoco, d_model: 22, ffn_dim: 29, self_decoder: {n_layers: 1, mixers: [{name: sliding_window, n_heads: 2, head_dim: 6, window: 3}]}, "
+       "cross_decoder: {n_layers: 1, n_heads: 2, head_dim: 6}}, "
+       "token_decoder: {kind: summation, stack: transformer, d_model: 16, ffn_dim: 31, n_layers: 1, n_heads: 2, head_dim: 6}}"},
   };
   return models;
 }

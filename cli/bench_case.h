@@ -1,0 +1,38 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "cli/bench_options.h"
+#include "eval/loaded_model.h"
+
+namespace tandem {
+
+/// Tokens of a row in one measurement: as asked, and as whole blocks of the model.
+struct BenchLength {
+  std::string of_case;  // "2048+128" of --cases, or empty
+  int64_t length = 0;   // of --lengths, or of both parts of the case
+  int64_t prompt = 0, generated = 0;
+  int64_t total() const { return prompt + generated; }
+};
+
+/// One measurement.
+struct BenchCase {
+  std::string name;  // as given to the command
+  const LoadedModel& loaded;
+  BenchLength tokens;
+  int64_t asked_batch = 0, batch = 0;  // they differ for the largest, which is asked for as 0
+};
+
+/// Those of the options, for `model`. Throws bad_usage for a case that is not PROMPT+GENERATED, for
+/// a length that leaves no prompt and for one that the model cannot take.
+std::vector<BenchLength> bench_lengths(const BenchOptions& options, const std::string& name,
+                                       const LanguageModel& model);
+
+/// Bytes of a key or value in the state.
+int64_t cache_element_size(const BenchOptions& options);
+
+/// Prompts of random ids. A row's do not depend on the batch.
+std::vector<std::vector<int64_t>> random_prompts(int64_t vocab_size, int64_t batch, int64_t length,
+                                                 uint64_t seed);
+
+}  // namespace tandem
