@@ -1,10 +1,11 @@
 """Draws what runs and evaluations left behind: loss.png, loss_by_position.png and inference.png.
 
     .venv/bin/python scripts/plot.py --nll nll.jsonl --bench bench.jsonl --out FOLDER RUN ...
+    .venv/bin/python scripts/plot.py --uptrain FOLDER --out FOLDER
 
 Curves come from RUN/metrics.jsonl, loss by position and the unigram line from `tandem eval nll --out`, the last picture from
 `tandem bench inference --out`; --ratios adds to it how the YOCOs compare with the Transformer, beside the paper's figures. A picture whose
-file is not given is left out.
+file is not given is left out. --uptrain draws loss.png of the runs of scripts/uptrain.sh instead.
 """
 
 import argparse
@@ -69,30 +70,57 @@ def readable_log_axis(axis, values, unit):
     axis.set_ylim(min(values) / 1.5, max(values) * 1.5)
 
 
+def loss_curves(run):
+    """Of metrics.jsonl: (tokens, loss) of the steps, smoothed, and (tokens, loss) of the validations, both in millions of tokens."""
+    lines = read_lines(pathlib.Path(run) / "metrics.jsonl")
+    train = [line for line in lines if line.get("loss") is not None]  # null: a step that was skipped
+    valid = [line for line in lines if "validation_loss" in line]
+    tokens_at = {line["step"]: line["tokens"] / 1e6 for line in lines if "tokens" in line}
+    losses = smoothed([line["loss"] for line in train], max(1, len(train) // 50))
+    return (([line["tokens"] / 1e6 for line in train], losses),
+            ([tokens_at[line["step"]] for line in valid], [line["validation_loss"] for line in valid]))
+
+
+def label_loss(axes, title, seen):
+    span = max(seen) - min(seen)
+    axes.set_ylim(min(seen) - 0.05 * span, max(seen) + 0.05 * span)
+    axes.set_title(title)
+    axes.set_xlabel("training tokens (millions)")
+    axes.set_ylabel("nats per token")
+    axes.legend()
+
+
 def plot_loss(runs, unigram, path):
     figure, axes = new_figure()
     seen = []
     for colour, run in zip(COLOURS, runs):
-        lines = read_lines(pathlib.Path(run) / "metrics.jsonl")
-        train = [line for line in lines if line.get("loss") is not None]  # null: a step that was skipped
-        valid = [line for line in lines if "validation_loss" in line]
-        tokens_at = {line["step"]: line["tokens"] / 1e6 for line in lines if "tokens" in line}
-        losses = smoothed([line["loss"] for line in train], max(1, len(train) // 50))
-        axes.plot([line["tokens"] / 1e6 for line in train], losses, color=colour, linewidth=1.2, alpha=0.45)
-        seen += losses[len(losses) // 20:] + [line["validation_loss"] for line in valid]
+        (tokens, losses), (valid_tokens, valid) = loss_curves(run)
+        axes.plot(tokens, losses, color=colour, linewidth=1.2, alpha=0.45)
+        seen += losses[len(losses) // 20:] + valid  # the first steps would flatten the rest
         label = name_of(run)
         if valid:
-            label += f"  {valid[-1]['validation_loss']:.3f} held out"
-        axes.plot([tokens_at[line["step"]] for line in valid], [line["validation_loss"] for line in valid], color=colour,
-                  linewidth=1.8, marker="o", markersize=4, label=label)
+            label += f"  {valid[-1]:.3f} held out"
+        axes.plot(valid_tokens, valid, color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
     if unigram:
         axes.axhline(unigram["nll"], color="#999999", linewidth=1.2, linestyle="--", label=f"unigram  {unigram['nll']:.3f} held out")
-    span = max(seen) - min(seen)
-    axes.set_ylim(min(seen) - 0.05 * span, max(seen) + 0.05 * span)  # the first steps would flatten the rest
-    axes.set_title("Loss: training (faint, smoothed) and held out")
-    axes.set_xlabel("training tokens (millions)")
-    axes.set_ylabel("nats per token")
-    axes.legend()
+    label_loss(axes, "Loss: training (faint, smoothed) and held out", seen)
+    save(figure, path)
+
+
+def plot_uptraining(folder, path):
+    """Runs uptrained and random of `folder`; uptrained_start and random_start were validated with the weights that these began with."""
+    figure, axes = new_figure()
+    seen = []
+    for colour, name in zip(COLOURS, ["uptrained", "random"]):
+        (tokens, losses), (valid_tokens, valid) = loss_curves(folder / name)
+        start = loss_curves(folder / f"{name}_start")[1][1][-1]
+        axes.plot(tokens, losses, color=colour, linewidth=1.2, alpha=0.45)
+        axes.plot([0, *valid_tokens], [start, *valid], color=colour, linewidth=1.8, marker="o", markersize=4,
+                  label=f"{name}  {start:.3f} at the start, {valid[-1]:.3f} at the end")
+        seen += [start, *valid]
+    axes.axhline(valid[-1], color="#999999", linewidth=1.2, linestyle="--", label="random at the end")
+    axes.axvline(tokens[-1] / 10, color="#999999", linewidth=1.2, linestyle=":", label="a tenth of the steps")
+    label_loss(axes, "A Block Transformer out of a Transformer: training (faint, smoothed) and held out", seen)
     save(figure, path)
 
 
@@ -184,11 +212,14 @@ def main():
     parser.add_argument("--nll", help="records of tandem eval nll")
     parser.add_argument("--bench", help="records of tandem bench inference")
     parser.add_argument("--ratios", action="store_true", help="to the picture of --bench, the Transformer's ratios to the YOCOs")
+    parser.add_argument("--uptrain", type=pathlib.Path, help="the folder of runs of scripts/uptrain.sh")
     parser.add_argument("--out", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     records = read_lines(arguments.nll) if arguments.nll else []
     unigram = next((record for record in records if record["model"] == "unigram"), None)
+    if arguments.uptrain:
+        plot_uptraining(arguments.uptrain, arguments.out / "loss.png")
     if arguments.runs:
         plot_loss(arguments.runs, unigram, arguments.out / "loss.png")
     if records:

@@ -13,7 +13,7 @@ begin=$SECONDS
 made_from "$out" "TEXT=${TEXT:-} STEPS=${STEPS:-}"
 prepare_text "$tandem" "$out"
 
-models=(yoco yoco_swa transformer)
+models=(yoco yoco_swa block_transformer transformer)
 runs=()
 shorter=()
 if [ -n "${STEPS:-}" ]; then shorter=("training.steps=$STEPS" "lr_schedule.warmup_steps=$((STEPS / 10))"); fi
@@ -24,17 +24,17 @@ for model in "${models[@]}"; do
   runs+=("$out/$model")
 done
 
-say "Held-out loss (nats per token), beside a unigram model's"
-rm -f "$out/nll.jsonl"
-"$tandem" eval nll "${runs[@]}" --data "$out/data/valid" --unigram "$out/data/train" --out "$out/nll.jsonl"
-
 for run in "${runs[@]}"; do
   say "$run continues a text"
   "$tandem" generate "$run" --prompt "And it came to pass in those days, that" --max-new-tokens 60 --temperature 0.8 --top-p 0.95 --seed 1
   echo
 done
 
-say "Prefill and decoding"
+say "Held-out loss (nats per token) of models of equal size after equal training, beside a unigram model's"
+rm -f "$out/nll.jsonl"
+"$tandem" eval nll "${runs[@]}" --data "$out/data/valid" --unigram "$out/data/train" --out "$out/nll.jsonl"
+
+say "Prefill and decoding of the same"
 rm -f "$out/bench.jsonl"
 "$tandem" bench inference "${runs[@]}" --prompt-lengths 256,1024,4096 --batch 1 --decode 32 --repeats 3 --out "$out/bench.jsonl"
 

@@ -3,6 +3,7 @@
     .venv/bin/python scripts/report.py compare nll.jsonl                mean and spread over seeds of runs named MODEL-seedN
     .venv/bin/python scripts/report.py inference bench.jsonl ...        times and bytes by length, and ratios with the paper's
     .venv/bin/python scripts/report.py memory bench.jsonl ...           what a prompt takes beyond the state
+    .venv/bin/python scripts/report.py block-transformer bench.jsonl    decoding and the paper's protocol against the vanilla model
     .venv/bin/python scripts/report.py checkpoint-cost --out F RUN ...  stalls and slow-down of runs named MODE-roundN
 """
 
@@ -11,18 +12,19 @@ import collections
 import json
 import math
 import pathlib
+import re
 import statistics
 import sys
 
-# YOCO's inference profile: Transformer / YOCO in total memory and prefill time, YOCO / Transformer in throughput. Labels of its figures.
-PAPER_RATIOS = {
-    32_768: {"memory": 1.95, "prefill": 2.87, "throughput": 2.72},
-    65_536: {"memory": 2.32, "prefill": 5.05, "throughput": 2.57},
-    131_072: {"memory": 3.01, "prefill": 8.36, "throughput": 2.77},
-    262_144: {"memory": 4.16, "prefill": 15.55, "throughput": 4.37},
-    524_288: {"memory": 6.39, "prefill": 30.3, "throughput": 9.56},
-    1_048_576: {"memory": 9.38, "prefill": 71.82},
-}
+
+def read_paper_ratios(path):
+    """{tokens: {"memory", "prefill", "throughput" where the paper has it}}, from the table that the program is built with."""
+    rows = re.findall(r"^\{(\d+), ([\d.]+), ([\d.]+), ([\d.]+|\{\})\},$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {int(tokens): {name: float(value) for name, value in zip(("memory", "prefill", "throughput"), values) if value != "{}"}
+            for tokens, *values in rows}
+
+
+PAPER_RATIOS = read_paper_ratios(pathlib.Path(__file__).parent.parent / "cli/yoco_paper_ratios.inc")
 PAPER_NOTE = "paper: 3B, H100, total memory (weights and the rest too); 1,024 tokens generated, batch sizes not stated"
 
 
@@ -152,6 +154,97 @@ def memory(paths):
     print_table(["model", "cache", "prompt", *(f"{length:,} tokens" for length in lengths)], rows)
 
 
+def of_row(record, value):
+    return value / record["batch"]
+
+
+def costs_of_row(record):
+    """What a row takes; with the decode protocol one row has read the prompt for all."""
+    costs = {"state": of_row(record, record["state_bytes"]), "decode": of_row(record, record["decode_ms_per_token"]["median"]),
+             "prefill": record["prefill_ms"]["median"]}
+    if "total_ms" in record:
+        costs |= {"prefill": of_row(record, costs["prefill"]), "total": of_row(record, record["total_ms"]["median"])}
+    return costs
+
+
+def against_vanilla(records):
+    """(record, the vanilla model's record of the same case, its costs over the model's) of each record of another model."""
+    def case(record):
+        same = (record[key] for key in ("protocol", "asked_batch", "memory_bytes", "dtype", "cache_dtype", "device", "device_name",
+                                        "threads", "prefill_chunk"))
+        return record.get("case", record["length"]), *same
+    names = sorted({record["model"] for record in records if record["family"] == "gpt_neox"})
+    if len(names) > 1:
+        sys.exit(f"records of more than one vanilla model: {', '.join(names)}; give those of one at a time")
+    vanilla = {case(record): record for record in records if record["family"] == "gpt_neox"}
+    compared = []
+    for record in records:
+        other = vanilla.get(case(record))
+        if record["family"] != "gpt_neox" and other:
+            own, others = costs_of_row(record), costs_of_row(other)
+            compared.append((record, other, {key: others[key] / own[key] for key in own}))
+    return compared
+
+
+def block_transformer(paths):
+    records = read_benchmarks(paths)
+    first = records[0]
+    print(f"{first['device_name']}, {first['threads']} threads, {first['dtype']}; medians (smallest – largest)\n")
+    decoded = [record for record in records if record["protocol"] == "decode"]
+    if decoded:
+        print("Decoding alone\n")
+        print_table(["model", "context", "batch", "decode, ms/token", "tokens/s", "runs", "state of a row, MiB", "of all rows at the end, MiB"],
+                    [[name_of(r["model"]), f"{r['prompt_length']:,}", f"{r['batch']:,}", median_and_range(r["decode_ms_per_token"]),
+                      number(r["decode_tokens_per_s"]), f"{r['repeats']}", mib(of_row(r, r["state_bytes"])),
+                      mib(r["batch"] * r["state_bytes_per_row_at_end"]["total"])] for r in decoded])
+    whole = [record for record in records if record["protocol"] == "block-transformer"]
+    if whole:
+        print("The paper's protocol, prompt + generated tokens, time of the whole call\n")
+        print_table(["model", "tokens", "batch", "in all, ms", "prefill, ms", "decode, ms/token", "throughput, tokens/s", "runs"],
+                    [[name_of(r["model"]), r["case"], f"{r['batch']:,}", median_and_range(r["total_ms"]), median_and_range(r["prefill_ms"]),
+                      median_and_range(r["decode_ms_per_token"]), number(r["throughput_tokens_per_s"]["median"]), f"{r['repeats']}"]
+                     for r in whole])
+    compared = against_vanilla(records)
+    if not compared:
+        return
+    print("The vanilla model's state and times of a row over the model's\n")
+    rows = []
+    for record, other, ratio in compared:
+        batches = f"{record['batch']:,}" if record["batch"] == other["batch"] else f"{record['batch']:,} / {other['batch']:,}"
+        rows.append([name_of(record["model"]), record.get("case", f"{record['length']:,}"), batches,
+                     *(f"{ratio[key]:.2f}x" if key in ratio else "" for key in ("state", "prefill", "decode", "total"))])
+    print_table(["model", "tokens", "batch: model / vanilla", "state", "prefill", "decode", "in all"], rows)
+    print("The same of what can be computed from the models, and of decoding at batch 1; expected: from the shapes of the paper's models\n")
+    print_table(["model", "of the vanilla model over the model's", "here", "expected"],
+                [row for model in dict.fromkeys(record["model"] for record, _, _ in compared)
+                 for row in cost_rows([case for case in compared if case[0]["model"] == model])])
+
+
+def cost_rows(compared):
+    """Of one model. `compared` as of against_vanilla."""
+    record, other, _ = compared[-1]
+    expected = record.get("expected", {})
+    if expected.get("against_parameters") != other["parameters"]:
+        expected = {}
+
+    def row(name, here, key):
+        return [name_of(record["model"]), name, here, f"{expected[key]:.2f}x" if key in expected else ""]
+
+    def over(key):
+        return f"{other[key] / record[key]:.2f}x" if record[key] else "∞"
+    rows = [row("linear FLOP of a generated token", over("linear_flops_per_token"), "linear_flops_per_token"),
+            row("state that a token of context adds", over("state_bytes_per_context_token"), "state_bytes_per_context_token"),
+            row("attention FLOP over a token of context (keys and values read)", over("attention_flops_per_context_token"),
+                "attention_flops_per_context_token")]
+    rows += [row(f"FLOP of a prompt of {own['prompt_length']:,} (expected: without attention)",
+                 f"{others['prefill_flops']['total'] / own['prefill_flops']['total']:.2f}x", "prefill_flops")
+             for own, others, _ in compared if own["protocol"] == "decode" and own["batch"] == 1]
+    rows += [row(f"decode time at batch 1, context {own['length']:,} (expected: weights alone)", f"{ratio['decode']:.2f}x",
+                 "decode_ms_per_token")
+             for own, _, ratio in compared if own["protocol"] == "decode" and own["batch"] == 1]
+    return rows
+
+
 def folder_bytes(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -212,6 +305,10 @@ def main():
     command = commands.add_parser("memory", help="state, and what prefill takes beyond it")
     command.add_argument("paths", nargs="+", help="records of tandem bench inference")
     command.set_defaults(run=lambda arguments: memory(arguments.paths))
+
+    command = commands.add_parser("block-transformer", help="decoding and the paper's protocol against the vanilla model, gpt_neox")
+    command.add_argument("paths", nargs="+", help="records of tandem bench inference --protocol decode or block-transformer")
+    command.set_defaults(run=lambda arguments: block_transformer(arguments.paths))
 
     command = commands.add_parser("checkpoint-cost", help="stalls and slow-down by the way of saving")
     command.add_argument("runs", nargs="+", type=pathlib.Path, help="run folders MODE-roundN; mode none saves only at the end")
