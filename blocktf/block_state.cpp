@@ -37,6 +37,21 @@ void BlockState::update_lengths(int64_t block_length) {
   lengths = blocks->lengths * block_length + tail_lengths;
 }
 
+void check_padding(const BlockState& state, const Tensor& tokens, int64_t block_length) {
+  if (!tokens.is_cpu()) return;
+  const auto padding = tokens.eq(kPadding);
+  if (!padding.any().item<bool>()) return;
+  const auto slot = torch::arange(block_length, tokens.options()).unsqueeze(0);
+  const auto held = (slot < state.tail_lengths.unsqueeze(1)) & state.tail.ge(0);
+  const auto begun = (state.blocks->lengths > 0) | held.any(1);  // [B]
+  const auto n = padding.sum(1);
+  const auto in_front = padding.to(torch::kInt64).cumprod(1).sum(1).eq(n);
+  const auto good = n.eq(0) | (in_front & ~begun & (n + state.tail_lengths < block_length));
+  TORCH_CHECK(good.all().item<bool>(),
+              "extend: padding behind a token or a block of it, expected less than ", block_length,
+              " in front of a row's first token");
+}
+
 Regrouped regroup(const BlockState& state, const Tensor& tokens, const Tensor& lengths,
                   int64_t block_length) {
   const int64_t n_tokens = tokens.size(1);

@@ -23,6 +23,9 @@ struct BlockState final : ModelState {
   void update_lengths(int64_t block_length);
 };
 
+/// Throws c10::Error where a call holds padding that is not in front of a row, or a block of it. On a CPU only.
+void check_padding(const BlockState& state, const Tensor& tokens, int64_t block_length);
+
 /// Tokens of rows as blocks: each row's tail and what `extend` brings behind it.
 struct Regrouped {
   Tensor tokens;        // [B, (M + 1) * L] int64, padded with 0: M blocks that may be full and one more. On a GPU M is what the columns of the call allow

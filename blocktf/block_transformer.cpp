@@ -5,6 +5,7 @@
 #include "blocktf/block_state.h"
 #include "nn/cross_entropy.h"
 #include "nn/device_sampler.h"
+#include "nn/extend_arguments.h"
 #include "nn/stack_language_model.h"
 #include "nn/token_mixer.h"
 
@@ -84,8 +85,6 @@ class BlockTransformer final : public LanguageModel {
   Tensor known_logits(const Tensor& hidden, const BlockState& state) const;
   void check_call(const Tensor& tokens, const Tensor& lengths, const BlockState& state,
                   int64_t shortest) const;
-  void check_ids(const Tensor& tokens, int64_t least_allowed) const;
-  void check_padding(const Tensor& tokens, const BlockState& state) const;
   torch::Dtype dtype() const { return token_decoder_->head_weight().scalar_type(); }
 
   int64_t block_length_, vocab_size_;
@@ -99,36 +98,12 @@ Tensor BlockTransformer::logits_of(const Tensor& hidden) const {
   return at::linear(hidden, token_decoder_->head_weight()).to(float_or_wider(hidden.scalar_type()));
 }
 
-void BlockTransformer::check_ids(const Tensor& tokens, int64_t least_allowed) const {
-  if (!tokens.is_cpu() || tokens.numel() == 0) return;  // on a GPU the lookup itself fails
-  const auto [least, most] = at::aminmax(tokens);
-  TORCH_CHECK(least.item<int64_t>() >= least_allowed && most.item<int64_t>() < vocab_size_,
-              "token ids from ", least.item<int64_t>(), " to ", most.item<int64_t>(), ", expected ",
-              least_allowed, " to ", vocab_size_ - 1);
-}
-
-// Padding stands in front of a row and is less than a block.
-void BlockTransformer::check_padding(const Tensor& tokens, const BlockState& state) const {
-  if (!tokens.is_cpu()) return;
-  const auto padding = tokens.eq(kPadding);
-  if (!padding.any().item<bool>()) return;
-  const auto slot = torch::arange(block_length_, tokens.options()).unsqueeze(0);
-  const auto held = (slot < state.tail_lengths.unsqueeze(1)) & state.tail.ge(0);
-  const auto begun = (state.blocks->lengths > 0) | held.any(1);  // [B]
-  const auto n = padding.sum(1);
-  const auto in_front = padding.to(torch::kInt64).cumprod(1).sum(1).eq(n);
-  const auto good = n.eq(0) | (in_front & ~begun & (n + state.tail_lengths < block_length_));
-  TORCH_CHECK(good.all().item<bool>(),
-              "extend: padding behind a token or a block of it, expected less than ", block_length_,
-              " in front of a row's first token");
-}
-
 Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {
   const int64_t rows = batch.tokens.size(0), n_tokens = batch.tokens.size(1),
                 n_blocks = n_tokens / block_length_;
   TORCH_CHECK(n_blocks >= 1, "loss: rows of ", n_tokens, " tokens, expected at least a block of ",
               block_length_);
-  check_ids(batch.tokens, 0);
+  check_ids(batch.tokens, /*least=*/0, vocab_size_);
   TORCH_CHECK(!batch.targets.is_cpu() ||
                   batch.targets.narrow(1, 0, block_length_ - 1).eq(kIgnored).all().item<bool>(),
               "loss: the first ", block_length_ - 1,
@@ -205,18 +180,9 @@ std::unique_ptr<ModelState> BlockTransformer::make_state(const StateShape& shape
 
 void BlockTransformer::check_call(const Tensor& tokens, const Tensor& lengths,
                                   const BlockState& state, int64_t shortest) const {
-  TORCH_CHECK(tokens.dim() == 2 && tokens.size(0) == state.shape.batch && tokens.size(1) > 0,
-              "extend: tokens are ", tokens.sizes(), ", expected [", state.shape.batch, ", T]");
-  check_ids(tokens, kPadding);
-  check_padding(tokens, state);
-  if (!lengths.defined()) return;
-  TORCH_CHECK(lengths.dim() == 1 && lengths.size(0) == tokens.size(0), "extend: lengths are ",
-              lengths.sizes(), ", expected [", tokens.size(0), "]");
-  if (!lengths.is_cpu()) return;  // reading a value would wait for the device
-  const auto [least, most] = at::aminmax(lengths);
-  TORCH_CHECK(least.item<int64_t>() >= shortest && most.item<int64_t>() <= tokens.size(1),
-              "extend: lengths from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
-              ", expected ", shortest, " to ", tokens.size(1));
+  check_extend_arguments(tokens, lengths, state.shape.batch, shortest);
+  check_ids(tokens, kPadding, vocab_size_);
+  check_padding(state, tokens, block_length_);
 }
 
 BlockTransformer::Hidden BlockTransformer::advance(const Tensor& tokens, const Tensor& lengths,

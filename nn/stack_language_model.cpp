@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "nn/cross_entropy.h"
+#include "nn/extend_arguments.h"
 
 namespace tandem {
 namespace {
@@ -41,20 +42,6 @@ ForwardContext continue_rows(const Tensor& tokens, const Tensor& lengths,
   return context;
 }
 
-void check_call(const Tensor& tokens, const Tensor& lengths, const StackModelState& state,
-                int64_t shortest) {
-  TORCH_CHECK(tokens.dim() == 2 && tokens.size(0) == state.shape.batch && tokens.size(1) > 0,
-              "extend: tokens are ", tokens.sizes(), ", expected [", state.shape.batch, ", T]");
-  if (!lengths.defined()) return;
-  TORCH_CHECK(lengths.dim() == 1 && lengths.size(0) == tokens.size(0), "extend: lengths are ",
-              lengths.sizes(), ", expected [", tokens.size(0), "]");
-  if (!lengths.is_cpu()) return;  // reading a value would wait for the device
-  const auto [least, most] = at::aminmax(lengths);
-  TORCH_CHECK(least.item<int64_t>() >= shortest && most.item<int64_t>() <= tokens.size(1),
-              "extend: lengths from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
-              ", expected ", shortest, " to ", tokens.size(1));
-}
-
 }  // namespace
 
 int64_t given_vocab_size(const std::optional<int64_t>& vocab_size) {
@@ -85,12 +72,7 @@ const Tensor& StackLanguageModel::head_weight() const {
 }
 
 Tensor StackLanguageModel::embed(const Tensor& tokens, const ForwardContext& context) const {
-  if (tokens.is_cpu() && tokens.numel() > 0) {  // on a GPU the lookup itself fails
-    const auto [least, most] = at::aminmax(tokens);
-    TORCH_CHECK(least.item<int64_t>() >= 0 && most.item<int64_t>() < ends_.vocab_size,
-                "token ids from ", least.item<int64_t>(), " to ", most.item<int64_t>(),
-                ", expected 0 to ", ends_.vocab_size - 1);
-  }
+  check_ids(tokens, /*least=*/0, ends_.vocab_size);
   auto x = embedding_->forward(tokens);  // [B, T, D]
   if (ends_.embedding_scale) x = x * std::sqrt(static_cast<double>(x.size(-1)));
   return position_embedding_ ? x + learned_positions(context) : x;
@@ -143,7 +125,8 @@ Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, M
                                   Want want) {
   const torch::NoGradGuard no_grad;
   auto& own = as_stack_state(state);
-  check_call(tokens, lengths, own, /*shortest=*/want == Want::kLast ? 1 : 0);
+  check_extend_arguments(tokens, lengths, own.shape.batch,
+                         /*shortest=*/want == Want::kLast ? 1 : 0);
   const auto context = continue_rows(tokens, lengths, own);
   const auto h = stack_->forward(embed(tokens, context), context, own.stack.get(), want);
   own.lengths = own.stack->lengths;
@@ -159,7 +142,7 @@ Tensor StackLanguageModel::extend_nll(const Tensor& tokens, const Tensor& target
                                       const Tensor& lengths, ModelState& state) {
   const torch::NoGradGuard no_grad;
   auto& own = as_stack_state(state);
-  check_call(tokens, lengths, own, /*shortest=*/0);
+  check_extend_arguments(tokens, lengths, own.shape.batch, /*shortest=*/0);
   const bool scored =
       (targets != kIgnored).any().item<bool>();  // if not, the early exit serves scoring too
   const auto context = continue_rows(tokens, lengths, own);
