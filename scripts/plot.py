@@ -134,7 +134,7 @@ def plot_by_position(records, path):
     axes.set_title("Held-out loss by position in the context")
     axes.set_xlabel("position (tokens)")
     axes.set_ylabel("nats per token")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=5)
     save(figure, path)
 
 
