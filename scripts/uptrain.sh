@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Uptraining (Block Transformer, sec. 3.5): a trained Transformer turned into a Block Transformer, against the same model from random weights,
-# with the same data and schedule. Held-out loss right after initialisation, after a tenth of the steps and at the end. About 8 minutes on two
+# with the same data and schedule. Held-out loss right after initialisation, after a tenth of the steps and at the end. About 7 minutes on two
 # CPU cores once the source is there: the quickstart's Transformer, which is trained first (3 minutes) where it is missing.
 #   scripts/uptrain.sh                  after scripts/quickstart.sh, or on its own, on the King James Bible
 #   TEXT=FOLDER_OR_FILE ...             another text
