@@ -118,11 +118,7 @@ class CrossAttentionDecoder final : public TokenDecoder {
                                                        const StateShape& shape) override {
     const torch::NoGradGuard no_grad;
     check_begin(spec_, context, tokens);
-    auto state = std::make_unique<KeptInputs>();
-    const auto wide = float_or_wider(head_weight().scalar_type());
-    state->context = expanded(context).to(wide);
-    state->inputs = embedded_after_bos(tokens).to(wide);
-    state->runner = shape.runner;
+    auto state = std::make_unique<KeptInputs>(expanded(context), embedded_after_bos(tokens), shape);
     const Tensor h = run_last(*state);
     return {h, std::move(state)};
   }
@@ -131,8 +127,7 @@ class CrossAttentionDecoder final : public TokenDecoder {
     const torch::NoGradGuard no_grad;
     auto& own = dynamic_cast<KeptInputs&>(state);
     check_step(spec_, own.inputs.size(1) - 1);
-    const auto x = embedding_->forward(token.unsqueeze(1)).to(own.inputs.scalar_type());
-    own.inputs = torch::cat({own.inputs, x}, 1);
+    own.append(embedding_->forward(token.unsqueeze(1)));
     return run_last(own);
   }
 

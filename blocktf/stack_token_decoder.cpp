@@ -162,11 +162,8 @@ class OfficialPrefixDecoder final : public PrefixDecoder {
                                                        const StateShape& shape) override {
     const torch::NoGradGuard no_grad;
     check_begin(spec_, context, tokens);
-    auto state = std::make_unique<KeptInputs>();
-    const auto wide = float_or_wider(head_weight().scalar_type());
-    state->context = expanded(context).to(wide);
-    state->inputs = embedded(tokens, /*added=*/{}, 0).to(wide);
-    state->runner = shape.runner;
+    auto state =
+        std::make_unique<KeptInputs>(expanded(context), embedded(tokens, /*added=*/{}, 0), shape);
     const Tensor h = run(*state);
     return {h, std::move(state)};
   }
@@ -175,8 +172,7 @@ class OfficialPrefixDecoder final : public PrefixDecoder {
     const torch::NoGradGuard no_grad;
     auto& own = dynamic_cast<KeptInputs&>(state);
     check_step(spec_, own.inputs.size(1));
-    const auto x = embedded(token.unsqueeze(1), /*added=*/{}, 0);
-    own.inputs = torch::cat({own.inputs, x.to(own.inputs.scalar_type())}, 1);
+    own.append(embedded(token.unsqueeze(1), /*added=*/{}, 0));
     return run(own);
   }
 

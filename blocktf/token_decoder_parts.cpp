@@ -46,6 +46,16 @@ void check_step(const TokenDecoderSpec& spec, int64_t n_tokens) {
               " has no prediction after its last token");
 }
 
+KeptInputs::KeptInputs(const Tensor& first_context, const Tensor& first_inputs,
+                       const StateShape& shape)
+    : context(first_context.to(float_or_wider(first_context.scalar_type()))),
+      inputs(first_inputs.to(context.scalar_type())),
+      runner(shape.runner) {}
+
+void KeptInputs::append(const Tensor& x) {
+  inputs = torch::cat({inputs, x.to(inputs.scalar_type())}, 1);
+}
+
 std::unique_ptr<LocalState> KeptInputs::select(const Tensor& rows) const {
   auto selected = std::make_unique<KeptInputs>();
   selected->context = context.index_select(0, rows);

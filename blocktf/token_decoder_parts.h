@@ -32,6 +32,10 @@ struct KeptInputs final : LocalState {
   Tensor inputs;   // [B, n, D], embeddings, likewise
   LayerRunner* runner = nullptr;
 
+  KeptInputs() = default;
+  /// Of a block that begins, of any dtype.
+  KeptInputs(const Tensor& first_context, const Tensor& first_inputs, const StateShape& shape);
+  void append(const Tensor& x);  ///< x: [B, 1, D]
   std::unique_ptr<LocalState> select(const Tensor& rows) const override;
   std::vector<std::pair<std::string, Tensor>> tensors() const override { return {{"context", context}, {"inputs", inputs}}; }
 };

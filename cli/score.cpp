@@ -91,9 +91,7 @@ Sequences read_sequences(const std::string& path, int64_t vocab_size) {
 void check_lengths(const std::string& path, const Sequences& sequences, const Packing& packing,
                    bool with_logits) {
   if (packing.max_length == 0) return;
-  const int64_t columns =
-      packing.max_length / packing.multiple * packing.multiple - packing.padding_to_score();
-  const int64_t most = with_logits ? columns : columns + 1;
+  const int64_t most = longest_to_score(packing) + (with_logits ? 0 : 1);
   for (size_t b = 0; b < sequences.size(); ++b) {
     if (static_cast<int64_t>(sequences[b].size()) <= most) continue;
     throw bad_usage(path + ": " + at(b) + " holds " + std::to_string(sequences[b].size()) +

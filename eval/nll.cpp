@@ -30,11 +30,6 @@ bool trained_with_masks(const ConfigNode& config) {
   return mask && mask->scalar == "true";
 }
 
-// Of a model with packing.max_length positions, of which padding takes some too.
-int64_t longest_window(const Packing& packing) {
-  return packing.max_length / packing.multiple * packing.multiple - packing.padding_to_score();
-}
-
 int64_t window_length(const NllConfig& config, const LoadedModel& loaded,
                       const std::string& input) {
   if (!config.context_length && loaded.context_length == 0) {
@@ -44,7 +39,7 @@ int64_t window_length(const NllConfig& config, const LoadedModel& loaded,
   const Packing packing = loaded.model->packing();
   const int64_t wanted = config.context_length.value_or(loaded.context_length);
   if (packing.max_length == 0) return wanted;
-  const int64_t longest = longest_window(packing);
+  const int64_t longest = longest_to_score(packing);
   if (config.context_length && wanted > longest) {
     const int64_t padding = packing.padding_to_score();
     throw bad_usage(fmt::format("--context-length {}, expected at most {}, the positions of {}{}",

@@ -68,6 +68,10 @@ ScoreResult& ScoreResult::operator+=(const ScoreResult& other) {
   return *this;
 }
 
+int64_t longest_to_score(const Packing& packing) {
+  return packing.max_length / packing.multiple * packing.multiple - packing.padding_to_score();
+}
+
 ScoreResult by_block_position(const ScoreResult& result, int64_t block_length) {
   TORCH_CHECK(block_length >= 1, "by_block_position: block_length = ", block_length,
               ", expected at least 1");

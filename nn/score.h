@@ -31,6 +31,10 @@ ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::D
                        int64_t batch, int64_t chunk = 0,
                        std::optional<torch::Dtype> cache_dtype = {});
 
+/// The most tokens that a row of scoring may hold, padding not counted, of a model with
+/// packing.max_length > 0 positions.
+int64_t longest_to_score(const Packing& packing);
+
 /// log p of each token of each sequence given the tokens before it; NaN where the model gives none
 /// (the first token and, unless it pads documents, the model's unscored prefix). Sequences hold at
 /// least one id each; they are laid out by model.packing().
