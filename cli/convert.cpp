@@ -62,20 +62,21 @@ void set_model_section(ConfigNode& root, const Choice& model) {
   }
 }
 
-/// Bytes of the tokenizer that `root` names; empty for bytes, and where it names none.
-std::string tokenizer_bytes(const ConfigNode& root, Choice& model) {
+/// Puts the tokenizer that `root` names beside the weights: nothing for bytes, and where it names none.
+void keep_tokenizer(const ConfigNode& root, Choice& model, CheckpointContents& contents) {
   const ConfigNode* data = root.find("data");
   const ConfigNode* tokenizer = data ? data->find("tokenizer") : nullptr;
   if (!tokenizer) {
     log_warning(
         "no tokenizer is kept, so that generate will refuse the model; give --config, a config "
         "that names data.tokenizer");
-    return "";
+    return;
   }
   const auto loaded = load_tokenizer(tokenizer->scalar);
   model_factory().set_vocab_size(
       model, loaded->vocab_size());  // refuses one with more ids than the model has
-  return loaded->model_bytes();
+  contents.tokenizer_model = loaded->model_bytes();
+  contents.tokenizer_file = loaded->file_name();
 }
 
 PortableModel read_checkpoint(const std::string& path) {
@@ -141,7 +142,7 @@ void import_model(const Conversion& conversion) {
       conversion.config.empty() ? ConfigNode::make_map() : parse_yaml_file(conversion.config);
   PortableModel portable = format.read(conversion.from, root.find("model"));
   CheckpointContents contents;
-  contents.tokenizer_model = tokenizer_bytes(root, portable.model);
+  keep_tokenizer(root, portable.model, contents);
   set_model_section(root, portable.model);
   contents.config_yaml = to_yaml(root);
   contents.weights = portable.weights;

@@ -11,40 +11,13 @@
 #include "core/json_lines.h"
 #include "core/log.h"
 
-// manifest.json:
-//   {"format": "tandem checkpoint", "version": 1, "step": 1000,
-//    "files": {"config.yaml": {"bytes": 812, "crc32c": "0badcafe"}, ...,
-//              "model.safetensors": {"bytes": ..., "crc32c": ..., "tensors": {"NAME": {"crc32c":
-//              ...}, ...}}, "optimizer-00001-of-00001.safetensors": {..., "tensors":
-//              {"exp_avg.NAME": {"crc32c": ..., "parameter": "NAME",
-//                                                       "global_shape": [7, 3], "begin": 0, "end":
-//                                                       21}, ...}}},
-//    "sha256": "64 hex digits"}
-// A file's crc32c is over all its bytes, a tensor's over its data. sha256 is over the bytes of
-// manifest.json as they stand, without those 64 digits.
-
 namespace tandem {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kFormat = "tandem checkpoint";
-constexpr int64_t kVersion = 1;
 constexpr const char* kManifest = "manifest.json";
-constexpr const char* kConfig = "config.yaml";
-constexpr const char* kState = "state.json";
-constexpr const char* kTokenizer = "tokenizer.model";
-constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimizer = "optimizer-00001-of-00001.safetensors";
-constexpr std::string_view kShaBefore = "\"sha256\": \"", kShaAfter = "\"\n}\n";
-constexpr size_t kShaDigits = 64;
-constexpr int64_t kMostSteps = int64_t{1} << 53;
-
-std::string hex(uint32_t crc) {
-  char text[9];
-  std::snprintf(text, sizeof text, "%08x", crc);
-  return text;
-}
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
@@ -59,16 +32,17 @@ std::span<std::byte> writable_bytes_of(Tensor& tensor) {
 // ---- writing
 
 /// Writes one small file; returns its entry in the manifest.
-ordered_json write_text_file(const std::string& folder, const char* name, std::string_view text) {
+ManifestFile write_text_file(const std::string& folder, const std::string& name,
+                             std::string_view text) {
   File file = File::create(join_path(folder, name));
   file.write(text);
   file.sync();
   file.close();
-  return {{"bytes", text.size()}, {"crc32c", hex(crc32c(bytes_of(text)))}};
+  return {.bytes = text.size(), .crc32c = crc32c(bytes_of(text))};
 }
 
 /// Writes tensors as one safetensors file; returns its entry in the manifest.
-ordered_json write_tensor_file(const std::string& folder, const char* name,
+ManifestFile write_tensor_file(const std::string& folder, const char* name,
                                const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::vector<TensorEntry> entries;
   std::map<std::string, Tensor> by_name;
@@ -86,68 +60,58 @@ ordered_json write_tensor_file(const std::string& folder, const char* name,
   for (const TensorEntry& entry : writer.order()) writer.write(bytes_of(by_name.at(entry.name)));
   writer.finish();
 
-  ordered_json sums = ordered_json::object();
+  ManifestFile file{.bytes = writer.file_size(), .crc32c = writer.file_checksum()};
+  file.tensors.emplace();
   for (size_t i = 0; i < writer.order().size(); ++i)
-    sums[writer.order()[i].name] = {{"crc32c", hex(writer.checksums()[i])}};
-  return {{"bytes", writer.file_size()},
-          {"crc32c", hex(writer.file_checksum())},
-          {"tensors", std::move(sums)}};
+    (*file.tensors)[writer.order()[i].name].crc32c = writer.checksums()[i];
+  return file;
 }
 
-ordered_json write_optimizer(const std::string& folder, const std::vector<OptimizerPiece>& pieces) {
+ManifestFile write_optimizer(const std::string& folder, const std::vector<OptimizerPiece>& pieces) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const auto& piece : pieces) {
     TORCH_CHECK(piece.data.dim() == 1 && piece.data.numel() == piece.end - piece.begin, piece.name,
                 ": data ", piece.data.sizes(), ", expected [", piece.end - piece.begin, "]");
     tensors.emplace_back(piece.name, piece.data);
   }
-  ordered_json entry = write_tensor_file(folder, kOptimizer, tensors);
-  for (const auto& piece : pieces) {
-    ordered_json& tensor = entry["tensors"][piece.name];
-    tensor["parameter"] = piece.parameter;
-    tensor["global_shape"] = piece.global_shape;
-    tensor["begin"] = piece.begin;
-    tensor["end"] = piece.end;
-  }
-  return entry;
+  ManifestFile file = write_tensor_file(folder, kOptimizer, tensors);
+  for (const auto& piece : pieces)
+    file.tensors->at(piece.name).piece = {piece.parameter, piece.global_shape, piece.begin,
+                                          piece.end};
+  return file;
+}
+
+/// Whether a file of a checkpoint is the tokenizer's model: it is none of the others.
+bool is_tokenizer(const std::string& name) {
+  return name != kConfigFile && name != kStateFile && name != kManifest &&
+         !name.ends_with(".safetensors");
 }
 
 void write_files(const std::string& folder, const CheckpointContents& contents) {
-  ordered_json files = ordered_json::object();
-  files[kConfig] = write_text_file(folder, kConfig, contents.config_yaml);
-  files[kState] = write_text_file(folder, kState, contents.state.dump(2) + "\n");
-  if (!contents.tokenizer_model.empty())
-    files[kTokenizer] = write_text_file(folder, kTokenizer, contents.tokenizer_model);
-  files[kModel] = write_tensor_file(folder, kModel, contents.weights);
-  if (!contents.optimizer.empty()) files[kOptimizer] = write_optimizer(folder, contents.optimizer);
-
-  ordered_json manifest = {{"format", kFormat}, {"version", kVersion}, {"step", contents.step}};
-  manifest["files"] = std::move(files);
-  manifest["sha256"] = "";
-  std::string text = manifest.dump(2) + "\n";
-  text.insert(text.size() - kShaAfter.size(), sha256_hex(bytes_of(text)));
-  write_text_file(folder, kManifest, text);
+  Manifest manifest;
+  manifest.step = contents.step;
+  const auto add_text = [&](const std::string& name, std::string_view text) {
+    manifest.files.emplace_back(name, write_text_file(folder, name, text));
+  };
+  add_text(kConfigFile, contents.config_yaml);
+  add_text(kStateFile, contents.state.dump(2) + "\n");
+  if (!contents.tokenizer_model.empty()) {
+    TORCH_CHECK(is_tokenizer(contents.tokenizer_file), "write_checkpoint: a tokenizer called ",
+                contents.tokenizer_file);
+    add_text(contents.tokenizer_file, contents.tokenizer_model);
+  }
+  manifest.files.emplace_back(kModelFile, write_tensor_file(folder, kModelFile, contents.weights));
+  if (!contents.optimizer.empty())
+    manifest.files.emplace_back(kOptimizer, write_optimizer(folder, contents.optimizer));
+  write_text_file(folder, kManifest, manifest_text(manifest));
 }
 
 // ---- reading
 
-/// Throws unless the manifest's text holds its own SHA-256.
-void check_own_sha(const std::string& path, const std::string& text) {
-  const size_t tail = kShaBefore.size() + kShaDigits + kShaAfter.size();
-  const bool shaped = text.size() > tail && text.ends_with(kShaAfter) &&
-                      std::string_view(text).substr(text.size() - tail).starts_with(kShaBefore);
-  if (!shaped) throw bad_file(path, "does not end with its sha256, it is damaged or cut short");
-  const size_t digits = text.size() - kShaAfter.size() - kShaDigits;
-  const std::string recorded = text.substr(digits, kShaDigits);
-  const std::string found = sha256_hex(bytes_of(std::string(text).erase(digits, kShaDigits)));
-  if (found != recorded)
-    throw bad_file(path, "is damaged: its SHA-256 is " + found + ", it records " + recorded);
-}
-
-UserError wrong_sum(const std::string& path, const std::string& what, const std::string& found,
-                    const std::string& recorded) {
-  return bad_file(
-      path, what + "is damaged: its CRC32C is " + found + ", manifest.json records " + recorded);
+UserError wrong_sum(const std::string& path, const std::string& what, uint32_t found,
+                    uint32_t recorded) {
+  return bad_file(path, what + "is damaged: its CRC32C is " + crc32c_text(found) +
+                            ", manifest.json records " + crc32c_text(recorded));
 }
 
 /// CRC32C of the bytes [0, size) that `read` gives in pieces.
@@ -164,31 +128,33 @@ uint32_t checksum_of(uint64_t size, const Read& read) {
   return crc;
 }
 
+using TensorSums = std::map<std::string, ManifestTensor>;
+
 /// Throws unless `found`, the CRC32C of the data of one tensor, is the manifest's.
 void check_tensor(const SafetensorsReader& reader, const std::string& name, uint32_t found,
-                  const ordered_json& tensors) {
-  if (!tensors.contains(name))
+                  const TensorSums& tensors) {
+  const auto recorded = tensors.find(name);
+  if (recorded == tensors.end())
     throw bad_file(reader.path(), "tensor " + name + " is not in manifest.json");
-  const std::string recorded = get_string(tensors.at(name), "crc32c");
-  if (hex(found) != recorded)
-    throw wrong_sum(reader.path(), "tensor " + name + " ", hex(found), recorded);
+  if (found != recorded->second.crc32c)
+    throw wrong_sum(reader.path(), "tensor " + name + " ", found, recorded->second.crc32c);
 }
 
 /// Throws for the first damaged tensor of a file; a damaged header throws too.
-void check_tensors(const SafetensorsReader& reader, const ordered_json& tensors) {
+void check_tensors(const SafetensorsReader& reader, const TensorSums& tensors) {
   for (const auto& entry : reader.entries()) {
     const auto read = [&](uint64_t at, std::span<std::byte> out) { reader.read(entry, at, out); };
     check_tensor(reader, entry.name, checksum_of(entry.bytes(), read), tensors);
   }
 }
 
-const ordered_json& tensors_of(const ordered_json& manifest, const std::string& file) {
-  return manifest.at("files").at(file).at("tensors");
+const TensorSums& weight_sums(const Manifest& manifest) {
+  return *manifest.find(kModelFile)->tensors;
 }
 
 /// Reads one whole tensor and checks its CRC32C.
 Tensor read_tensor(const SafetensorsReader& reader, const TensorEntry& entry,
-                   const ordered_json& tensors) {
+                   const TensorSums& tensors) {
   if (entry.type != DataType::kF32)
     throw bad_file(reader.path(),
                    "tensor " + entry.name + " is " + name_of(entry.type) + ", expected F32");
@@ -226,59 +192,26 @@ void write_checkpoint(const std::string& folder, const CheckpointContents& conte
 
 Checkpoint::Checkpoint(std::string folder) : folder_(std::move(folder)) {
   const std::string path = join_path(folder_, kManifest);
-  const std::string text = read_text(path);
-  check_own_sha(path, text);
-  // What follows was written by this program, or by somebody who computed the SHA-256 anew.
-  try {
-    manifest_ = parse_json(text);
-    if (get_string(manifest_, "format") != kFormat)
-      throw std::runtime_error("format is not \"" + std::string(kFormat) + "\"");
-    get_int(manifest_, "version", kVersion, kVersion);
-    step_ = get_int(manifest_, "step", 0, kMostSteps);
-    for (const char* name : {kConfig, kState, kModel}) {
-      if (!manifest_.at("files").contains(name))
-        throw std::runtime_error(std::string("lists no ") + name);
-    }
-    if (!manifest_.at("files").at(kModel).contains("tensors"))
-      throw std::runtime_error(std::string("lists no tensors of ") + kModel);
-    for (const auto& [name, file] : manifest_.at("files").items()) {
-      if (name.find('/') != name.npos)
-        throw std::runtime_error("lists \"" + name + "\", expected files of this folder");
-      get_int(file, "bytes", 0, kMostSteps);
-      get_string(file, "crc32c");
-      if (!file.contains("tensors")) continue;
-      for (const auto& [key, tensor] : file.at("tensors").items()) {
-        get_string(tensor, "crc32c");
-        if (!tensor.contains("parameter")) continue;
-        const int64_t begin = get_int(tensor, "begin", 0, kMostSteps);
-        get_int(tensor, "end", begin, kMostSteps);
-      }
-    }
-  } catch (const std::exception& error) {
-    throw bad_file(path, error.what());
-  }
-  for (const auto& [name, file] : manifest_.at("files").items()) {
+  manifest_ = parse_manifest(read_text(path), path);
+  for (const auto& [name, file] : manifest_.files) {
     const std::string file_path = join_path(folder_, name);
-    const uint64_t found = File::open_read(file_path).size(),
-                   recorded = file.at("bytes").get<uint64_t>();
-    if (found != recorded) {
+    const uint64_t found = File::open_read(file_path).size();
+    if (found != file.bytes) {
       throw bad_file(file_path, "holds " + std::to_string(found) +
-                                    " bytes, manifest.json records " + std::to_string(recorded));
+                                    " bytes, manifest.json records " + std::to_string(file.bytes));
     }
   }
 }
 
 void Checkpoint::verify() const {
-  for (const auto& [name, file] : manifest_.at("files").items()) {
+  for (const auto& [name, file] : manifest_.files) {
     const std::string path = join_path(folder_, name);
     const File opened = File::open_read(path);
-    const auto found = hex(checksum_of(
-        opened.size(), [&](uint64_t at, std::span<std::byte> out) { opened.read_at(at, out); }));
-    const std::string recorded = get_string(file, "crc32c");
-    if (found == recorded) continue;
-    if (file.contains("tensors"))
-      check_tensors(SafetensorsReader(path), file.at("tensors"));  // names the tensor
-    throw wrong_sum(path, file.contains("tensors") ? "the header " : "", found, recorded);
+    const uint32_t found = checksum_of(
+        opened.size(), [&](uint64_t at, std::span<std::byte> out) { opened.read_at(at, out); });
+    if (found == file.crc32c) continue;
+    if (file.tensors) check_tensors(SafetensorsReader(path), *file.tensors);  // names the tensor
+    throw wrong_sum(path, file.tensors ? "the header " : "", found, file.crc32c);
   }
 }
 
@@ -286,33 +219,39 @@ void Checkpoint::verify() const {
 std::string Checkpoint::read_checked(const std::string& name) const {
   const std::string path = join_path(folder_, name);
   std::string text = read_text(path);
-  const std::string found = hex(crc32c(bytes_of(text))),
-                    recorded = get_string(manifest_.at("files").at(name), "crc32c");
+  const uint32_t found = crc32c(bytes_of(text)), recorded = manifest_.find(name)->crc32c;
   if (found != recorded) throw wrong_sum(path, "", found, recorded);
   return text;
 }
 
-std::string Checkpoint::config_yaml() const { return read_checked(kConfig); }
+std::string Checkpoint::config_yaml() const { return read_checked(kConfigFile); }
 
 ordered_json Checkpoint::state() const {
-  const std::string text = read_checked(kState);
+  const std::string text = read_checked(kStateFile);
   try {
     return parse_json(text);
   } catch (const std::runtime_error& error) {
-    throw bad_file(join_path(folder_, kState), error.what());
+    throw bad_file(join_path(folder_, kStateFile), error.what());
   }
 }
 
 std::string Checkpoint::tokenizer() const {
-  if (!manifest_.at("files").contains(kTokenizer)) return "bytes";
-  read_checked(kTokenizer);
-  return join_path(folder_, kTokenizer);
+  std::string found;
+  for (const auto& [name, file] : manifest_.files) {
+    if (!is_tokenizer(name)) continue;
+    if (!found.empty())
+      throw bad_file(join_path(folder_, kManifest),
+                     "lists " + found + " and " + name + ", expected one tokenizer");
+    found = name;
+  }
+  if (found.empty()) return "bytes";
+  read_checked(found);
+  return join_path(folder_, found);
 }
 
 void Checkpoint::load_weights(torch::nn::Module& module) const {
   const torch::NoGradGuard no_grad;
-  const SafetensorsReader reader(join_path(folder_, kModel));
-  const ordered_json& tensors = tensors_of(manifest_, kModel);
+  const SafetensorsReader reader(join_path(folder_, kModelFile));
   std::set<std::string> unknown;
   for (const auto& entry : reader.entries()) {
     if (!entry.name.starts_with(kUnusedPrefix)) unknown.insert(entry.name);
@@ -334,20 +273,21 @@ void Checkpoint::load_weights(torch::nn::Module& module) const {
     throw bad_file(reader.path(),
                    "tensor " + *unknown.begin() + " is not in the model of this config");
   for (auto& parameter : module.named_parameters()) {
-    parameter.value().copy_(read_tensor(reader, *reader.find(parameter.key()), tensors));
+    parameter.value().copy_(
+        read_tensor(reader, *reader.find(parameter.key()), weight_sums(manifest_)));
   }
 }
 
 Tensor Checkpoint::weight(const std::string& name) const {
-  const SafetensorsReader reader(join_path(folder_, kModel));
+  const SafetensorsReader reader(join_path(folder_, kModelFile));
   const TensorEntry* entry = reader.find(name);
   if (!entry) throw bad_file(reader.path(), "has no tensor " + name);
-  return read_tensor(reader, *entry, tensors_of(manifest_, kModel));
+  return read_tensor(reader, *entry, weight_sums(manifest_));
 }
 
 std::vector<std::string> Checkpoint::weight_names() const {
   std::vector<std::string> names;
-  const SafetensorsReader reader(join_path(folder_, kModel));
+  const SafetensorsReader reader(join_path(folder_, kModelFile));
   for (const auto& entry : reader.entries()) names.push_back(entry.name);
   return names;
 }
@@ -358,24 +298,22 @@ void Checkpoint::load_optimizer(const std::string& name, int64_t begin, Tensor& 
               ", expected [n] float32 on the CPU");
   const int64_t end = begin + out.numel();
   std::vector<std::pair<int64_t, int64_t>> held;
-  for (const auto& [file, facts] : manifest_.at("files").items()) {
-    if (!file.starts_with("optimizer-") || !facts.contains("tensors") ||
-        !facts.at("tensors").contains(name))
-      continue;
-    const ordered_json& piece = facts.at("tensors").at(name);
-    const int64_t piece_begin = get_int(piece, "begin", 0, kMostSteps),
-                  piece_end = get_int(piece, "end", piece_begin, kMostSteps);
-    const int64_t from = std::max(begin, piece_begin), to = std::min(end, piece_end);
+  for (const auto& [file, facts] : manifest_.files) {
+    if (!file.starts_with("optimizer-") || !facts.tensors) continue;
+    const auto tensor = facts.tensors->find(name);
+    if (tensor == facts.tensors->end()) continue;
+    const auto& piece = *tensor->second.piece;
+    const int64_t from = std::max(begin, piece.begin), to = std::min(end, piece.end);
     if (from >= to) continue;
     const SafetensorsReader reader(join_path(folder_, file));
     const TensorEntry* entry = reader.find(name);
-    if (!entry || entry->shape != std::vector<int64_t>{piece_end - piece_begin}) {
+    if (!entry || entry->shape != std::vector<int64_t>{piece.end - piece.begin}) {
       throw bad_file(reader.path(),
                      "tensor " + name + " is not the piece that manifest.json describes");
     }
-    const Tensor data = read_tensor(reader, *entry, facts.at("tensors"));
+    const Tensor data = read_tensor(reader, *entry, *facts.tensors);
     out.slice(0, from - begin, to - begin)
-        .copy_(data.slice(0, from - piece_begin, to - piece_begin));
+        .copy_(data.slice(0, from - piece.begin, to - piece.begin));
     held.emplace_back(from, to);
   }
   std::sort(held.begin(), held.end());
@@ -391,9 +329,8 @@ void Checkpoint::load_optimizer(const std::string& name, int64_t begin, Tensor& 
 }
 
 bool Checkpoint::has_optimizer() const {
-  const auto& files = manifest_.at("files");
-  return std::any_of(files.items().begin(), files.items().end(),
-                     [](const auto& file) { return file.key().starts_with("optimizer-"); });
+  return std::any_of(manifest_.files.begin(), manifest_.files.end(),
+                     [](const auto& file) { return file.first.starts_with("optimizer-"); });
 }
 
 std::vector<int64_t> checkpoint_steps(const std::string& run_folder) {

@@ -6,11 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "core/manifest.h"
 #include "core/safetensors.h"
 #include "nn/parameter.h"
 
-// A checkpoint is one folder: manifest.json, config.yaml, state.json, tokenizer.model (absent for
-// bytes), model.safetensors, and optimizer-K-of-N.safetensors when it was written by training.
+// A checkpoint is one folder: manifest.json (core/manifest.h), config.yaml, state.json, the tokenizer's
+// model under a name that tells its kind (tokenizer.model, tokenizer.json, cl100k_base.tiktoken; absent for bytes), model.safetensors, and optimizer-K-of-N.safetensors when it was written by training.
 // Weights are the float32 masters under their public names. It is written as NAME.partial with
 // every file fsynced, manifest.json last (size and CRC32C of every file and tensor, SHA-256 of the
 // manifest itself), then renamed. Nothing here knows a model class.
@@ -36,7 +37,8 @@ struct CheckpointContents {
   std::vector<OptimizerPiece> optimizer;                // empty: weights only
   std::string config_yaml;
   nlohmann::ordered_json state;  // state.json
-  std::string tokenizer_model;   // bytes of tokenizer.model; empty = none
+  std::string tokenizer_model;   // Tokenizer::model_bytes(); empty = none
+  std::string tokenizer_file = "tokenizer.model";  // Tokenizer::file_name()
 };
 
 /// Writes FOLDER as described above and reads it back before it gets its name; a reader sees a
@@ -51,12 +53,12 @@ class Checkpoint {
   explicit Checkpoint(std::string folder);
   /// Reads all data and checks every CRC32C; throws bad_file naming file and tensor.
   void verify() const;
-  int64_t step() const { return step_; }
+  int64_t step() const { return manifest_.step; }
   const std::string& folder() const { return folder_; }
   /// These three check the CRC32C of the file they read; they throw bad_file naming it.
   std::string config_yaml() const;
   nlohmann::ordered_json state() const;
-  /// Path of tokenizer.model, or "bytes" where there is none.
+  /// Path of the tokenizer's model, or "bytes" where there is none.
   std::string tokenizer() const;
   /// Copies weights into `module`'s parameters (which have storage), casting. Names and shapes must
   /// match exactly; throws bad_file with the first missing, unknown or misshapen name. Every
@@ -73,8 +75,7 @@ class Checkpoint {
  private:
   std::string read_checked(const std::string& name) const;
   std::string folder_;
-  nlohmann::ordered_json manifest_;
-  int64_t step_ = 0;
+  Manifest manifest_;
 };
 
 /// PATH is a checkpoint folder, or a run folder (then its newest checkpoint that verifies and is of

@@ -122,6 +122,32 @@ TEST_F(CheckpointTest, WeightsAloneAndTheByteTokenizer) {
                                       "state.json"}));
 }
 
+TEST_F(CheckpointTest, TheTokenizerKeepsItsName) {
+  CheckpointContents other = contents();
+  other.tokenizer_file = "cl100k_base.tiktoken";
+  write_checkpoint(folder_ / "other", other);
+  const Checkpoint checkpoint(folder_ / "other");
+  EXPECT_EQ(checkpoint.tokenizer(), folder_ / "other/cl100k_base.tiktoken");
+  EXPECT_EQ(read_text(checkpoint.tokenizer()), other.tokenizer_model);
+  EXPECT_EQ(Checkpoint(path_).tokenizer(), file("tokenizer.model"));
+  for (const char* taken : {"config.yaml", "manifest.json", "weights.safetensors"}) {
+    other.tokenizer_file = taken;
+    EXPECT_THROW(write_checkpoint(folder_ / "taken", other), c10::Error) << taken;
+  }
+}
+
+TEST_F(CheckpointTest, OneTokenizerIsExpected) {
+  Manifest manifest = parse_manifest(file_bytes(file("manifest.json")), "manifest.json");
+  manifest.files.emplace_back("tokenizer.json", ManifestFile{});  // no bytes, whose CRC32C is 0
+  write_file(file("tokenizer.json"), "");
+  write_file(file("manifest.json"), manifest_text(manifest));
+  const Checkpoint checkpoint(path_);
+  checkpoint.verify();
+  EXPECT_EQ(
+      error_of([&] { checkpoint.tokenizer(); }),
+      file("manifest.json") + ": lists tokenizer.model and tokenizer.json, expected one tokenizer");
+}
+
 TEST_F(CheckpointTest, AFlippedBitIsFoundAndItsFileNamed) { expect_flips_found(17); }
 
 using CheckpointSlowTest = CheckpointTest;
