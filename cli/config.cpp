@@ -42,7 +42,7 @@ bool vocab_size_is_written(const ConfigNode& root) {
 Plan plan_without_training(const TrainConfig& config, const ConfigNode& root) {
   ModelFactory factory = model_factory();
   const std::string& tokenizer = config.data.tokenizer;
-  if (tokenizer == "bytes" || exists(tokenizer) || !vocab_size_is_written(root))
+  if (tokenizer_exists(tokenizer) || !vocab_size_is_written(root))
     return Plan(config, factory, *load_tokenizer(tokenizer));
   log_warning(tokenizer + " does not exist; model.vocab_size is taken as written");
   factory.set_vocab_size = [](Choice&, int64_t) {};

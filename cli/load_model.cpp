@@ -62,7 +62,7 @@ LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::D
   Choice choice = read_model_section(loaded.config, config_path);
   const ConfigNode* tokenizer = find(loaded.config, "data", "tokenizer");
   const bool vocab_is_given = find(loaded.config, "model", "vocab_size") != nullptr;
-  const bool usable = tokenizer && (exists(tokenizer->scalar) || !vocab_is_given);
+  const bool usable = tokenizer && (tokenizer_exists(tokenizer->scalar) || !vocab_is_given);
   loaded.tokenizer = load_tokenizer(usable ? tokenizer->scalar : "bytes");
   if (!vocab_is_given) model_factory().set_vocab_size(choice, loaded.tokenizer->vocab_size());
   loaded.model = model_factory().build(choice);

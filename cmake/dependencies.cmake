@@ -9,9 +9,18 @@ find_library(ZSTD_LIBRARY zstd REQUIRED)
 add_library(tandem_zstd INTERFACE)
 target_include_directories(tandem_zstd SYSTEM INTERFACE ${ZSTD_INCLUDE})
 target_link_libraries(tandem_zstd INTERFACE ${ZSTD_LIBRARY})
+find_package(ZLIB REQUIRED)
+find_path(UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
+add_library(tandem_utf8proc INTERFACE)
+target_include_directories(tandem_utf8proc SYSTEM INTERFACE ${UTF8PROC_INCLUDE})
+target_link_libraries(tandem_utf8proc INTERFACE ${UTF8PROC_LIBRARY})
 include(sentencepiece)
 if(TANDEM_TESTS)
   find_package(GTest REQUIRED)
+  find_library(PCRE2_LIBRARY pcre2-8 REQUIRED)
+  add_library(tandem_pcre2 INTERFACE)  # what pre-tokenizers are tested against
+  target_link_libraries(tandem_pcre2 INTERFACE ${PCRE2_LIBRARY})
 endif()
 
 # LibTorch through a target of our own: find_package(Torch) insists on a CUDA toolkit and adds definitions that differ between builds, so

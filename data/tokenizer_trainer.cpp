@@ -74,8 +74,9 @@ std::string reason_of(const sentencepiece::util::Status& status) {
 
 }  // namespace
 
-DocumentCounts train_tokenizer(const std::string& path, const std::string& json_key,
-                               const TokenizerTraining& options, const std::string& output) {
+DocumentCounts train_tokenizer(const std::string& path, const DocumentOptions& documents,
+                               const TokenizerTraining& options, double max_bad_lines,
+                               const std::string& output) {
   if (options.model != "bpe" && options.model != "unigram") {
     throw bad_usage("tokenizer model = " + options.model + ", expected bpe or unigram");
   }
@@ -92,9 +93,9 @@ DocumentCounts train_tokenizer(const std::string& path, const std::string& json_
                     ", expected an integer in [1, 1024]");
   }
   Sentences sentences(options.max_sentences);
-  DocumentCounts counts =
-      for_each_document(path, json_key, SplitText::kFile,
-                        [&](std::string_view text) { sentences.add_document(text); });
+  DocumentCounts counts = for_each_document(
+      path, documents, [&](std::string_view text) { sentences.add_document(text); });
+  check_bad_lines(path, counts, max_bad_lines);
   if (sentences.taken().empty()) throw bad_file(path, "no text to learn a vocabulary from");
 
   const std::unordered_map<std::string, std::string> settings = {

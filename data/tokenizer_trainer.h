@@ -14,7 +14,7 @@ struct TokenizerTraining {
 };
 
 /// Learns a sentencepiece vocabulary (byte fallback, digits apart, nothing normalised away, ids: unk 0, bos 1, eos 2) from the documents below `path` and writes
-/// `output` atomically. Throws bad_usage when the text is too small for vocab_size, naming the largest that fits.
-DocumentCounts train_tokenizer(const std::string& path, const std::string& json_key, const TokenizerTraining& options, const std::string& output);
+/// `output` atomically. Throws bad_usage when the text is too small for vocab_size, naming the largest that fits, bad_file for too many bad lines (check_bad_lines).
+DocumentCounts train_tokenizer(const std::string& path, const DocumentOptions& documents, const TokenizerTraining& options, double max_bad_lines, const std::string& output);
 
 }  // namespace tandem

@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 packages=(g++ python3-venv ccache mold libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev
-  libbenchmark-dev libzstd-dev libgloo-dev libpcre2-dev libutf8proc-dev bible-kjv)
+  libbenchmark-dev libzstd-dev zlib1g-dev libgloo-dev libpcre2-dev libutf8proc-dev bible-kjv)
 python_packages=(torch==2.11.0 cmake==4.4.4 ninja==1.13.2 matplotlib==3.11.2)
 stamp=.venv/tandem-setup.done
 wanted="${packages[*]} ${python_packages[*]} sentencepiece==0.2.1"

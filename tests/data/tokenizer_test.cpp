@@ -1,5 +1,6 @@
 #include "data/tokenizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -27,6 +28,10 @@ std::string corpus() {
   return text;
 }
 
+void learn(const std::string& path, const TokenizerTraining& training, const std::string& output) {
+  train_tokenizer(path, {}, training, /*max_bad_lines=*/0, output);
+}
+
 const std::string kTexts[] = {
     "",
     " ",
@@ -50,8 +55,8 @@ class TokenizerTest : public testing::Test {
     folder_ = new TempFolder;
     write_file(*folder_ / "corpus.txt", corpus());
     for (const char* model : {"bpe", "unigram"}) {
-      train_tokenizer(*folder_ / "corpus.txt", "text",
-                      {.vocab_size = 320, .model = model, .threads = 1}, *folder_ / model);
+      learn(*folder_ / "corpus.txt", {.vocab_size = 320, .model = model, .threads = 1},
+            *folder_ / model);
     }
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -147,7 +152,90 @@ TEST_P(AnyTokenizerTest, StreamingOfAnUnfinishedCharacterEndsInReplacements) {
   std::string out;
   for (const int32_t id : ids) out += stream.push(id);
   EXPECT_EQ(out, "a");
-  EXPECT_EQ(stream.flush(), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+  out = stream.flush();
+  // One for the cut character; sentencepiece itself gives one for each byte.
+  EXPECT_EQ(out, GetParam() == "bytes" ? "\xEF\xBF\xBD" : "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+}
+
+TEST_P(AnyTokenizerTest, StreamingOfManyReplacementsGivesThemAll) {
+  const auto tokenizer = load();
+  std::vector<int32_t> ids = tokenizer->encode("a");
+  ids.insert(ids.end(), 300, static_cast<int32_t>(tokenizer->vocab_size()));  // no token
+  const auto more = tokenizer->encode("\xF0\x9F\x98\x80 b");
+  ids.insert(ids.end(), more.begin(), more.end());
+  StreamingDecoder stream(*tokenizer);
+  std::string out;
+  for (const int32_t id : ids) out += stream.push(id);
+  EXPECT_GT(out.size(), 3u * 290);
+  EXPECT_EQ(out + stream.flush(), tokenizer->decode(ids));
+}
+
+TEST_F(TokenizerTest, SpecialTokensInTextAreTextUnlessAskedFor) {
+  for (const char* model : {"bpe", "unigram"}) {
+    const auto tokenizer = load_tokenizer(*folder_ / model);
+    EXPECT_EQ(tokenizer->special_id("<s>"), 1);
+    EXPECT_EQ(tokenizer->special_id("</s>"), 2);
+    EXPECT_EQ(tokenizer->special_id("<unk>"), std::nullopt);  // no control piece
+    EXPECT_EQ(tokenizer->special_id("the"), std::nullopt);
+    EXPECT_EQ(tokenizer->special_id("<none>"), std::nullopt);
+    const std::string text = "</s>the river<s></s> <unk>";
+    EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
+    std::vector<int32_t> expected = {2};
+    const auto append = [&](const std::string& part) {
+      const auto ids = tokenizer->encode(part);
+      expected.insert(expected.end(), ids.begin(), ids.end());
+    };
+    append("the river");
+    expected.insert(expected.end(), {1, 2});
+    append(" <unk>");
+    EXPECT_EQ(tokenizer->encode(text, Specials::kAsIds), expected);
+  }
+  const auto bytes = load_tokenizer("bytes");
+  EXPECT_EQ(bytes->special_id("<s>"), std::nullopt);
+  EXPECT_EQ(bytes->encode("<s>", Specials::kAsIds), (std::vector<int32_t>{'<', 's', '>'}));
+}
+
+TEST_P(AnyTokenizerTest, AppendGoesOnBehindWhatIsThere) {
+  const auto tokenizer = load();
+  std::vector<int32_t> ids = {7, 8}, expected = {7, 8};
+  tokenizer->append("the river", Specials::kAsText, ids);
+  const auto more = tokenizer->encode("the river");
+  expected.insert(expected.end(), more.begin(), more.end());
+  EXPECT_EQ(ids, expected);
+}
+
+TEST_F(TokenizerTest, HashIsOfTheModelWhereverItLies) {
+  write_file(*folder_ / "copy", file_bytes(*folder_ / "bpe"));
+  const auto hash = [&](const std::string& path) { return tokenizer_hash(*load_tokenizer(path)); };
+  EXPECT_EQ(hash(*folder_ / "copy"), hash(*folder_ / "bpe"));
+  EXPECT_NE(hash(*folder_ / "unigram"), hash(*folder_ / "bpe"));
+  EXPECT_NE(hash("bytes"), hash(*folder_ / "bpe"));
+  // printf '\n' | sha256sum
+  EXPECT_EQ(hash("bytes"), "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b");
+}
+
+TEST_F(TokenizerTest, AFolderMeansTheTokenizerInIt) {
+  const std::string one = *folder_ / "one", both = *folder_ / "both", none = *folder_ / "neither";
+  const std::string model = file_bytes(*folder_ / "bpe");
+  write_file(one + "/tokenizer.model", model);
+  write_file(both + "/tokenizer.model", model);
+  write_file(both + "/tokenizer.json", "{}");
+  write_file(none + "/config.json", "{}");
+  EXPECT_EQ(load_tokenizer(one)->name(), one + "/tokenizer.model");
+  EXPECT_EQ(load_tokenizer(one)->file_name(), "tokenizer.model");
+  EXPECT_EQ(error_of([&] { load_tokenizer(both); }, kExitUsage),
+            both + ": holds tokenizer.json and tokenizer.model; name one of them");
+  EXPECT_EQ(error_of([&] { load_tokenizer(none); }),
+            none + ": no tokenizer.json or tokenizer.model in this folder");
+}
+
+// Llama 3's tokenizer.model is no sentencepiece model.
+TEST_F(TokenizerTest, RanksNamedAsAModelAreRecognised) {
+  const std::string path = *folder_ / "tokenizer.model";
+  write_file(path, "IQ== 0\nIg== 1\n");
+  EXPECT_EQ(error_of([&] { load_tokenizer(path); }),
+            path + ": ranks of tiktoken, no sentencepiece model; load it as NAME:" + path +
+                " (llama3, ...)");
 }
 
 TEST_F(TokenizerTest, ByteTokenizerIsFixed) {
@@ -157,6 +245,7 @@ TEST_F(TokenizerTest, ByteTokenizerIsFixed) {
   EXPECT_EQ(tokenizer->eos(), 257);
   EXPECT_EQ(tokenizer->name(), "bytes");
   EXPECT_EQ(tokenizer->model_bytes(), "");
+  EXPECT_EQ(tokenizer->file_name(), "");
   EXPECT_EQ(tokenizer->encode("A\xFF"), (std::vector<int32_t>{65, 255}));
   EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{65, 255, 66}),
             "A\xEF\xBF\xBD"
@@ -182,9 +271,9 @@ TEST_F(TokenizerTest, TrainedModelsFollowTheRules) {
 TEST_F(TokenizerTest, TrainingIsRepeatable) {
   for (const char* model : {"bpe", "unigram"}) {
     for (const char* name : {"r1", "r2"}) {
-      train_tokenizer(*folder_ / "corpus.txt", "text",
-                      {.vocab_size = 310, .model = model, .max_sentences = 101, .threads = 2},
-                      *folder_ / name);
+      learn(*folder_ / "corpus.txt",
+            {.vocab_size = 310, .model = model, .max_sentences = 101, .threads = 2},
+            *folder_ / name);
     }
     EXPECT_EQ(file_bytes(*folder_ / "r1"), file_bytes(*folder_ / "r2"));
     EXPECT_NE(file_bytes(*folder_ / "r1"), file_bytes(*folder_ / model));  // fewer lines
@@ -216,7 +305,7 @@ TEST_F(TokenizerTest, TooLittleTextNamesTheLargestThatFits) {
   const std::string tiny = *folder_ / "tiny.txt", output = *folder_ / "t.model";
   for (const char* model : {"bpe", "unigram"}) {
     const auto train = [&](int64_t vocab_size) {
-      train_tokenizer(tiny, "text", {.vocab_size = vocab_size, .model = model}, output);
+      learn(tiny, {.vocab_size = vocab_size, .model = model}, output);
     };
     const std::string message = error_of([&] { train(400); }, kExitUsage);
     const std::string start =
@@ -230,9 +319,7 @@ TEST_F(TokenizerTest, TooLittleTextNamesTheLargestThatFits) {
 
 TEST_F(TokenizerTest, WrongOptionsAreNamed) {
   const auto message = [&](TokenizerTraining options) {
-    return error_of(
-        [&] { train_tokenizer(*folder_ / "corpus.txt", "text", options, *folder_ / "t"); },
-        kExitUsage);
+    return error_of([&] { learn(*folder_ / "corpus.txt", options, *folder_ / "t"); }, kExitUsage);
   };
   EXPECT_EQ(message({.vocab_size = 259}),
             "vocab_size = 259, expected an integer in [260, 1000000]");
@@ -240,7 +327,7 @@ TEST_F(TokenizerTest, WrongOptionsAreNamed) {
   EXPECT_EQ(message({.max_sentences = 0}), "max_sentences = 0, expected an integer >= 1");
   EXPECT_EQ(message({.threads = 0}), "threads = 0, expected an integer in [1, 1024]");
   write_file(*folder_ / "empty.txt", "");
-  EXPECT_EQ(error_of([&] { train_tokenizer(*folder_ / "empty.txt", "text", {}, *folder_ / "t"); }),
+  EXPECT_EQ(error_of([&] { learn(*folder_ / "empty.txt", {}, *folder_ / "t"); }),
             *folder_ / "empty.txt" + ": no text to learn a vocabulary from");
 }
 
@@ -253,9 +340,15 @@ TEST_F(TokenizerTest, DamagedModelsAreNamed) {
   EXPECT_EQ(error_of([&] { load_tokenizer(*folder_ / "none"); }),
             *folder_ / "none" + ": cannot open: No such file or directory");
   EXPECT_EQ(message(""), path + ": empty, expected a sentencepiece model");
-  EXPECT_EQ(message("some text, no model"), path + ": not a sentencepiece model");
+  EXPECT_EQ(message("some text, no model"),
+            path +
+                ": not a sentencepiece model (byte 0: a field of wire type 3, expected 0, 1, 2 "
+                "or 5)");
   const std::string model = file_bytes(*folder_ / "bpe");
-  EXPECT_EQ(message(model.substr(0, model.size() / 2)), path + ": not a sentencepiece model");
+  EXPECT_THAT(
+      message(model.substr(0, model.size() / 2)),
+      testing::MatchesRegex(path + ": not a sentencepiece model \\(byte [0-9]+: a field that "
+                                   "ends behind its message\\)"));
   std::string flipped = model;
   const size_t unk = flipped.find("<unk>");
   ASSERT_NE(unk, flipped.npos);

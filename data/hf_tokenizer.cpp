@@ -1,0 +1,423 @@
+#include "data/hf_tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json_lines.h"
+#include "data/byte_level_tokenizer.h"
+#include "data/utf8.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 28;
+constexpr int32_t kMaxId = 1 << 20;
+constexpr size_t kMaxTokenBytes = 4096;
+constexpr size_t kLongestShown = 100;  // bytes of a string in a message
+
+std::runtime_error refuse(const std::string& what) { return std::runtime_error(what); }
+
+/// A value for a message.
+std::string shown(const ordered_json& value) {
+  if (value.is_string()) return json_string(value.get_ref<const std::string&>(), kLongestShown);
+  return value.is_structured() ? value.type_name() : value.dump();
+}
+
+/// The member, or null where there is none.
+const ordered_json& member(const ordered_json& object, const char* key) {
+  static const ordered_json null;
+  const auto found = object.find(key);
+  return found == object.end() ? null : *found;
+}
+
+void expect_object(const ordered_json& value, const std::string& what,
+                   std::initializer_list<std::string_view> keys) {
+  if (!value.is_object()) throw refuse(what + " is " + shown(value) + ", expected an object");
+  for (const auto& [key, unused] : value.items()) {
+    if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
+    throw refuse(what + " has the unknown key " + json_string(key, kLongestShown));
+  }
+}
+
+bool flag(const ordered_json& object, const std::string& what, const char* key, bool absent) {
+  const ordered_json& value = member(object, key);
+  if (value.is_null()) return absent;
+  if (!value.is_boolean()) {
+    throw refuse(what + "." + key + " = " + shown(value) + ", expected true or false");
+  }
+  return value.get<bool>();
+}
+
+/// "type" of a part, or what stands in its place.
+std::string type_of(const ordered_json& part) {
+  if (part.is_object() && member(part, "type").is_string()) {
+    return one_line(member(part, "type").get_ref<const std::string&>());
+  }
+  return part.is_null() ? "null" : "without a type";
+}
+
+std::string types_of(const ordered_json& parts) {
+  std::string types;
+  for (const ordered_json& part : parts) types += (types.empty() ? "" : ", ") + type_of(part);
+  return one_line(types);
+}
+
+/// The list of a Sequence, which must be one.
+const ordered_json& list_of(const ordered_json& sequence, const std::string& what,
+                            const char* key) {
+  expect_object(sequence, what, {"type", key});
+  const ordered_json& list = member(sequence, key);
+  if (!list.is_array()) throw refuse(what + "." + key + " is not a list");
+  return list;
+}
+
+/// GPT-2's spelling of bytes: those that print stand for themselves, the others are the characters
+/// from U+0100 on, in order.
+const std::array<int, 0x144>& byte_of_character() {
+  static const auto table = [] {
+    std::array<int, 0x144> bytes;
+    bytes.fill(-1);
+    int next = 0x100;
+    for (int byte = 0; byte < 256; ++byte) {
+      const bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+      bytes[static_cast<size_t>(prints ? byte : next++)] = byte;
+    }
+    return bytes;
+  }();
+  return table;
+}
+
+/// The bytes that a token of the vocabulary spells; empty when it has other characters.
+std::string bytes_of(std::string_view token) {
+  std::string bytes;
+  while (!token.empty()) {
+    const auto lead = static_cast<unsigned char>(token[0]);
+    const size_t length = utf8_length(token);
+    if (length == 0 || length > 2) return "";
+    size_t character = lead;
+    if (length == 2)
+      character = (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(token[1]) & 0x3F);
+    if (character >= byte_of_character().size() || byte_of_character()[character] < 0) return "";
+    bytes.push_back(static_cast<char>(byte_of_character()[character]));
+    token.remove_prefix(length);
+  }
+  return bytes;
+}
+
+std::string token_shown(const std::string& token) { return json_string(token, kLongestShown); }
+
+void check_length(const std::string& token, const std::string& what) {
+  if (!token.empty() && token.size() <= kMaxTokenBytes) return;
+  throw refuse(what + " has " + std::to_string(token.size()) + " bytes, expected 1 to " +
+               std::to_string(kMaxTokenBytes));
+}
+
+struct Model {
+  std::unordered_map<std::string, int32_t> ids;  // of the vocabulary, as it is spelled there
+  std::vector<std::string> bytes;                // of each id
+  std::vector<ByteBpe::Merge> merges;
+  bool ignore_merges = false;
+};
+
+void read_vocab(const ordered_json& vocab, Model& model) {
+  if (!vocab.is_object()) throw refuse("model.vocab is missing, expected an object");
+  for (const auto& [token, id] : vocab.items()) {
+    check_length(token, "model.vocab: a token");
+    const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < kMaxId;
+    if (!fits) {
+      throw refuse("model.vocab: " + token_shown(token) + " has the id " + shown(id) +
+                   ", expected an integer in [0, " + std::to_string(kMaxId - 1) + "]");
+    }
+    const auto place = id.get<size_t>();
+    if (place >= model.bytes.size()) model.bytes.resize(place + 1);
+    model.ids.emplace(token, static_cast<int32_t>(place));
+  }
+  std::vector<bool> taken(model.bytes.size());
+  for (const auto& [token, id] : vocab.items()) {
+    const auto place = id.get<size_t>();
+    if (taken[place]) throw refuse("model.vocab: id " + shown(id) + " is there twice");
+    taken[place] = true;
+    model.bytes[place] = bytes_of(token);
+  }
+}
+
+/// The two sides of a merge: "a b", or ["a", "b"] in newer files.
+std::pair<std::string, std::string> sides_of(const ordered_json& merge, const std::string& what) {
+  if (merge.is_string()) {
+    const std::string& text = merge.get_ref<const std::string&>();
+    const size_t space = text.find(' ');
+    if (space != text.npos && text.find(' ', space + 1) == text.npos) {
+      return {text.substr(0, space), text.substr(space + 1)};
+    }
+  } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+             merge[1].is_string()) {
+    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+  }
+  throw refuse(what + " is " + shown(merge) + ", expected \"a b\" or [\"a\", \"b\"]");
+}
+
+void read_merges(const ordered_json& merges, Model& model) {
+  if (!merges.is_array()) throw refuse("model.merges is missing, expected a list");
+  std::unordered_set<int64_t> pairs;
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const std::string what = "model.merges[" + std::to_string(i) + "]";
+    if (i == 0 && merges[i].is_string() &&
+        merges[i].get_ref<const std::string&>().starts_with("#version")) {
+      continue;  // the first line of an old merges.txt
+    }
+    const auto [left, right] = sides_of(merges[i], what);
+    const auto id_of = [&](const std::string& token) {
+      const auto found = model.ids.find(token);
+      if (found == model.ids.end()) {
+        throw refuse(what + ": " + token_shown(token) + " is not in the vocabulary");
+      }
+      if (model.bytes[static_cast<size_t>(found->second)].empty()) {
+        throw refuse(what + ": " + token_shown(token) + " does not stand for bytes");
+      }
+      return found->second;
+    };
+    const ByteBpe::Merge merge = {id_of(left), id_of(right), id_of(left + right)};
+    if (!pairs.insert(int64_t{merge.left} << 32 | merge.right).second) {
+      throw refuse(what + " is there twice");
+    }
+    model.merges.push_back(merge);
+  }
+}
+
+Model read_model(const ordered_json& json) {
+  const std::string type = type_of(json);
+  // Older files give no type.
+  if (!json.is_object() || (type != "BPE" && !member(json, "type").is_null())) {
+    throw refuse("model " + type + ", expected BPE");
+  }
+  expect_object(json, "model",
+                {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                 "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
+  const ordered_json& dropout = member(json, "dropout");
+  if (!dropout.is_null() && dropout != 0.0) {
+    throw refuse("model.dropout = " + shown(dropout) + ", expected null");
+  }
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    const ordered_json& value = member(json, key);
+    if (value.is_null() || value == "") continue;
+    throw refuse(std::string("model.") + key + " = " + shown(value) + ", expected null");
+  }
+  if (flag(json, "model", "byte_fallback", false)) {
+    throw refuse("model.byte_fallback = true, expected false: bytes have tokens of their own");
+  }
+  Model model;
+  model.ignore_merges = flag(json, "model", "ignore_merges", false);
+  read_vocab(member(json, "vocab"), model);
+  read_merges(member(json, "merges"), model);
+  return model;
+}
+
+/// Whether the text is brought to normal form C.
+bool read_normalizer(const ordered_json& json) {
+  if (json.is_null()) return false;
+  const std::string type = type_of(json);
+  if (type == "NFC") return expect_object(json, "normalizer", {"type"}), true;
+  if (type == "Sequence") {
+    bool nfc = false;
+    for (const ordered_json& part : list_of(json, "normalizer", "normalizers")) {
+      nfc = read_normalizer(part) || nfc;
+    }
+    return nfc;
+  }
+  throw refuse("normalizer " + type + ", expected NFC or none");
+}
+
+struct PreTokenizer {
+  SplitPattern pattern;
+  bool add_prefix_space;
+};
+
+/// ByteLevel with its own regex, GPT-2's; or Split with one, and then ByteLevel without.
+PreTokenizer read_pre_tokenizer(const ordered_json& json) {
+  const std::string expected = ", expected ByteLevel, or Split and ByteLevel";
+  std::vector<ordered_json> parts = {json};
+  if (type_of(json) == "Sequence") {
+    const ordered_json& list = list_of(json, "pre_tokenizer", "pretokenizers");
+    parts.assign(list.begin(), list.end());
+  }
+  const bool split = parts.size() == 2 && type_of(parts[0]) == "Split";
+  if ((!split && parts.size() != 1) || type_of(parts.back()) != "ByteLevel") {
+    throw refuse("pre_tokenizer " +
+                 (parts.size() == 1 ? type_of(parts[0]) : "of " + types_of(parts)) + expected);
+  }
+  const ordered_json& byte_level = parts.back();
+  expect_object(byte_level, "pre_tokenizer ByteLevel",
+                {"type", "add_prefix_space", "trim_offsets", "use_regex"});
+  const bool space = flag(byte_level, "pre_tokenizer ByteLevel", "add_prefix_space", true);
+  const bool own_regex = flag(byte_level, "pre_tokenizer ByteLevel", "use_regex", true);
+  if (!split) {
+    if (!own_regex) throw refuse("pre_tokenizer ByteLevel with use_regex false and no Split");
+    return {SplitPattern::kGpt2, space};
+  }
+  if (own_regex) throw refuse("pre_tokenizer ByteLevel with use_regex true behind a Split");
+  if (space) throw refuse("pre_tokenizer ByteLevel with add_prefix_space true behind a Split");
+
+  expect_object(parts[0], "pre_tokenizer Split", {"type", "pattern", "behavior", "invert"});
+  const ordered_json& pattern = member(parts[0], "pattern");
+  expect_object(pattern, "pre_tokenizer Split.pattern", {"Regex", "String"});
+  const ordered_json& regex = member(pattern, "Regex");
+  if (!regex.is_string()) throw refuse("pre_tokenizer Split.pattern is not a Regex");
+  const auto known = pattern_of_regex(regex.get_ref<const std::string&>());
+  if (!known) {
+    throw refuse("pre_tokenizer pattern " + shown(regex) +
+                 " is not known, expected that of GPT-2, cl100k (Llama-3) or Qwen2");
+  }
+  // These patterns leave nothing between their matches, so that these two are the same.
+  const bool invert = flag(parts[0], "pre_tokenizer Split", "invert", false);
+  const ordered_json& behavior = member(parts[0], "behavior");
+  if (behavior != (invert ? "Removed" : "Isolated")) {
+    throw refuse("pre_tokenizer Split with behavior " + shown(behavior) + " and invert " +
+                 (invert ? "true" : "false") + ", expected \"Isolated\" and false");
+  }
+  return {*known, false};
+}
+
+/// Runs `read`; its errors get `place` in front.
+template <typename Read>
+auto in(const std::string& place, const Read& read) {
+  try {
+    return read();
+  } catch (const std::runtime_error& error) {
+    throw refuse(place + ": " + error.what());
+  }
+}
+
+/// The library does not take ids from here, but from the vocabulary, or counts on from there: a
+/// file that says otherwise is not what was trained with it.
+std::vector<AddedToken> read_added_tokens(const ordered_json& list, Model& model) {
+  if (list.is_null()) return {};
+  if (!list.is_array()) throw refuse("added_tokens is not a list");
+  std::vector<AddedToken> added;
+  std::unordered_set<std::string> contents;
+  auto next = static_cast<int32_t>(model.ids.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const std::string what = "added_tokens[" + std::to_string(i) + "]";
+    const ordered_json& json = list[i];
+    expect_object(json, what,
+                  {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
+    AddedToken token;
+    token.content = in(what, [&] { return get_string(json, "content"); });
+    check_length(token.content, what);
+    const std::string named = "added token " + token_shown(token.content);
+    if (!contents.insert(token.content).second) throw refuse(named + " is there twice");
+    for (const char* key : {"single_word", "lstrip", "rstrip"}) {
+      if (flag(json, what, key, false)) throw refuse(named + " has " + key + ", expected false");
+    }
+    token.special = flag(json, what, "special", false);
+    token.normalized = flag(json, what, "normalized", !token.special);
+    const auto in_vocab = model.ids.find(token.content);
+    const bool known = in_vocab != model.ids.end();
+    token.id = in(what, [&] { return static_cast<int32_t>(get_int(json, "id", 0, kMaxId - 1)); });
+    if (token.id != (known ? in_vocab->second : next)) {
+      throw refuse(named + " has the id " + std::to_string(token.id) + ", expected " +
+                   std::to_string(known ? in_vocab->second : next) +
+                   (known ? ", as in model.vocab" : ", the next one"));
+    }
+    next = std::max(next, token.id + 1);
+    if (known) {
+      std::string& bytes = model.bytes[static_cast<size_t>(token.id)];
+      if (!token.special && bytes != token.content) {
+        throw refuse(named + " spells other bytes in model.vocab");
+      }
+      if (token.special) bytes.clear();  // no text becomes it but its own
+    } else if (static_cast<size_t>(token.id) < model.bytes.size()) {
+      throw refuse(named + " has the id of another token");
+    }
+    added.push_back(std::move(token));
+  }
+  return added;
+}
+
+/// The one of `names` that is a special token, unless there are several.
+std::optional<int32_t> only_one_of(std::initializer_list<std::string_view> names,
+                                   const std::vector<AddedToken>& added) {
+  std::optional<int32_t> id;
+  for (const AddedToken& token : added) {
+    if (!token.special || std::find(names.begin(), names.end(), token.content) == names.end()) {
+      continue;
+    }
+    if (id) return std::nullopt;
+    id = token.id;
+  }
+  return id;
+}
+
+std::unique_ptr<Tokenizer> make(std::string text, const std::string& path) {
+  const ordered_json json = parse_json(text);
+  expect_object(json, "the file",
+                {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                 "post_processor", "decoder", "model"});
+  for (const char* key : {"truncation", "padding"}) {
+    if (!member(json, key).is_null()) throw refuse(std::string(key) + " is set, expected null");
+  }
+  const bool nfc = read_normalizer(member(json, "normalizer"));
+  const PreTokenizer pre_tokenizer = read_pre_tokenizer(member(json, "pre_tokenizer"));
+  const std::string decoder = type_of(member(json, "decoder"));
+  if (decoder != "ByteLevel") throw refuse("decoder " + decoder + ", expected ByteLevel");
+  Model model = read_model(member(json, "model"));
+  auto added = read_added_tokens(member(json, "added_tokens"), model);
+
+  auto size = static_cast<int64_t>(model.bytes.size());
+  for (const AddedToken& token : added) size = std::max<int64_t>(size, token.id + 1);
+  for (const auto& [token, id] : model.ids) {
+    if (!model.bytes[static_cast<size_t>(id)].empty()) continue;
+    const int32_t without_bytes = id;
+    if (std::none_of(added.begin(), added.end(),
+                     [&](const AddedToken& each) { return each.id == without_bytes; })) {
+      throw refuse("model.vocab: " + token_shown(token) +
+                   " is not spelled in byte-level characters");
+    }
+  }
+  for (const ByteBpe::Merge& merge : model.merges) {
+    for (const int32_t id : {merge.left, merge.right, merge.result}) {
+      if (!model.bytes[static_cast<size_t>(id)].empty()) continue;
+      throw refuse("a merge of the special token " + std::to_string(id));
+    }
+  }
+  const auto bos = only_one_of({"<|endoftext|>", "<|begin_of_text|>", "<s>"}, added);
+  const auto eos = only_one_of({"<|endoftext|>", "<|end_of_text|>", "</s>"}, added);
+  return make_byte_level_tokenizer(
+      {.bpe = ByteBpe(std::move(model.bytes), model.merges, model.ignore_merges),
+       .pattern = pre_tokenizer.pattern,
+       .nfc = nfc,
+       .add_prefix_space = pre_tokenizer.add_prefix_space,
+       .added = std::move(added),
+       .vocab_size = size,
+       .bos = bos,
+       .eos = eos,
+       .model_bytes = std::move(text),
+       .file_name = "tokenizer.json",
+       .name = path});
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> parse_hf_tokenizer(std::string json, const std::string& path) {
+  try {
+    return make(std::move(json), path);
+  } catch (const std::runtime_error& error) {
+    throw bad_file(path, error.what());
+  }
+}
+
+std::unique_ptr<Tokenizer> load_hf_tokenizer(const std::string& path) {
+  return parse_hf_tokenizer(read_text(path, kMaxFileBytes), path);
+}
+
+}  // namespace tandem
