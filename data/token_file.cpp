@@ -1,70 +1,69 @@
 #include "data/token_file.h"
 
 #include <algorithm>
-#include <bit>
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
+#include <utility>
 
 #include "core/checksum.h"
 #include "core/error.h"
+#include "data/raw_values.h"
 
 namespace tandem {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "token files are read without swapping bytes");
-
-constexpr char kMagic[9] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', 0, 0};
-constexpr uint64_t kHeaderBytes = 34;
-constexpr size_t kBufferBytes = size_t{1} << 20;
-
-struct Dtype {
-  int code;
-  int64_t bytes;
-  const char* name;
-};
-constexpr Dtype kDtypes[] = {{1, 1, "uint8"}, {2, 1, "int8"},  {3, 2, "int16"},
-                             {4, 4, "int32"}, {5, 8, "int64"}, {8, 2, "uint16"}};
-
-const Dtype* find_dtype(int code) {
-  for (const Dtype& dtype : kDtypes) {
-    if (dtype.code == code) return &dtype;
-  }
-  return nullptr;
-}
-
-template <typename T>
-T get(std::span<const std::byte> bytes, uint64_t offset) {
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof(T));
-  return value;
-}
-
-template <typename T>
-void put(std::vector<std::byte>& bytes, T value) {
-  const size_t at = bytes.size();
-  bytes.resize(at + sizeof(T));
-  std::memcpy(bytes.data() + at, &value, sizeof(T));
-}
-
-template <typename T>
-void widen(const std::byte* from, std::span<int64_t> out) {
-  for (size_t i = 0; i < out.size(); ++i) {
-    T token;
-    std::memcpy(&token, from + i * sizeof(T), sizeof(T));
-    out[i] = token;
+/// Calls f(T{}) with the C++ type of `dtype`.
+template <typename F>
+auto with_type(const TokenDtype& dtype, F f) {
+  switch (dtype.code) {
+    case 1:
+      return f(uint8_t{});
+    case 2:
+      return f(int8_t{});
+    case 3:
+      return f(int16_t{});
+    case 4:
+      return f(int32_t{});
+    case 5:
+      return f(int64_t{});
+    case 8:
+      return f(uint16_t{});
+    default:
+      return f(uint32_t{});
   }
 }
 
-std::string without_suffix(const std::string& name) {
-  for (const char* suffix : {".bin", ".idx"}) {
-    if (name.size() > 4 && name.ends_with(suffix)) return name.substr(0, name.size() - 4);
+template <typename T>
+void widen(std::span<const std::byte> from, std::span<int64_t> out) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = raw_value<T>(from, i * sizeof(T));
+}
+
+/// Appends `first` plus the place behind each token `eos`. Most blocks hold none, and a block is
+/// looked through with vector instructions.
+template <typename T>
+void append_ends(std::span<const std::byte> tokens, T eos, int64_t first,
+                 std::vector<int64_t>& ends) {
+  constexpr size_t kBlock = 128;
+  const size_t n = tokens.size() / sizeof(T);
+  size_t begin = 0;
+  for (; begin + kBlock <= n; begin += kBlock) {
+    T block[kBlock];
+    std::memcpy(block, tokens.data() + begin * sizeof(T), sizeof block);
+    unsigned found = 0;
+    for (size_t i = 0; i < kBlock; ++i) found |= static_cast<unsigned>(block[i] == eos);
+    for (size_t i = 0; found != 0 && i < kBlock; ++i) {
+      if (block[i] == eos) ends.push_back(first + static_cast<int64_t>(begin + i + 1));
+    }
   }
-  return name;
+  for (; begin < n; ++begin) {
+    if (raw_value<T>(tokens, begin * sizeof(T)) == eos) {
+      ends.push_back(first + static_cast<int64_t>(begin + 1));
+    }
+  }
 }
 
 std::string text(int64_t value) { return std::to_string(value); }
@@ -72,107 +71,159 @@ std::string last_component(const std::string& path) {
   return path.substr(path.rfind('/') + 1);  // npos + 1 = 0: all of it
 }
 
+/// Files that hold something before their tokens, and what to do about it.
+void refuse_header(const MappedFile& file) {
+  constexpr struct {
+    std::string_view begin;
+    const char* what;
+  } kHeaders[] = {
+      {"MMIDIDX",
+       "begins with MMIDIDX: it is the index of an indexed dataset; name it .idx beside its "
+       ".bin and give their prefix, without dtype"},
+      {"\x93NUMPY",
+       "begins with a header of NumPy: write the tokens alone, with numpy.ndarray.tofile"},
+      {"\x88\xd8\x34\x01",
+       "begins with a header of llm.c: cut off its 1024 bytes"},  // GPT-2's, 20240520
+      {"\xa1\xd9\x34\x01",
+       "begins with a header of llm.c: cut off its 1024 bytes"},  // Llama 3's, 20240801
+  };
+  const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
+                               file.bytes().size());
+  for (const auto& header : kHeaders) {
+    if (bytes.starts_with(header.begin)) throw bad_file(file.path(), header.what);
+  }
+}
+
+UserError nothing_fits(const std::string& path) {
+  const std::string prefix = token_prefix(path);
+  const std::string hint = "; a headerless file needs its dtype, uint16 or uint32";
+  if (is_directory(path)) {
+    return bad_file(path, "is a folder without packed chunks (NAME_0000000000.bin)");
+  }
+  if (exists(path)) {
+    return bad_file(path, "has no " + last_component(prefix) +
+                              ".idx beside it and does not begin with LITPKDS" + hint);
+  }
+  if (exists(prefix + ".bin")) {
+    return bad_file(prefix + ".bin", "has no " + last_component(prefix) + ".idx beside it" + hint);
+  }
+  return bad_file(path, "no tokens: looked for " + prefix + ".idx (indexed dataset), " + path +
+                            "_0000000000.bin (packed chunks) and " + path + " itself");
+}
+
 }  // namespace
 
-const char* token_dtype_name(int code) {
-  const Dtype* dtype = find_dtype(code);
-  return dtype == nullptr ? nullptr : dtype->name;
+TokenFile::TokenFile(const TokenFileSpec& spec) : prefix_(token_prefix(spec.path)) {
+  if (spec.path.ends_with(".idx") || exists(prefix_ + ".idx")) {
+    const char* said_twice = spec.dtype && spec.eos_id ? "dtype and eos_id"
+                             : spec.dtype              ? "dtype"
+                             : spec.eos_id             ? "eos_id"
+                                                       : nullptr;
+    if (said_twice != nullptr) {
+      throw bad_usage(spec.path + ": an indexed dataset knows its type and documents; remove " +
+                      said_twice);
+    }
+    open_indexed();
+  } else if (const auto chunks = find_packed_chunks(spec.path)) {
+    if (spec.dtype) throw bad_usage(spec.path + ": packed chunks know their type; remove dtype");
+    open_packed(*chunks);
+    cut_documents(spec);
+  } else if (spec.dtype) {
+    if (*spec.dtype != "uint16" && *spec.dtype != "uint32") {
+      throw bad_usage(spec.path + ": dtype " + one_line(*spec.dtype) +
+                      ", expected uint16 or uint32");
+    }
+    dtype_ = find_token_dtype(*spec.dtype);
+    open_headerless(spec.path);
+    cut_documents(spec);
+  } else {
+    throw nothing_fits(spec.path);
+  }
+  if (spec.weights == TargetWeights::kRead) open_weights();
 }
 
-TokenIndex parse_token_index(std::span<const std::byte> idx, const std::string& path) {
-  const uint64_t size = idx.size();
-  if (size < kHeaderBytes) {
-    throw bad_file(path, "has " + std::to_string(size) + " bytes, a token index begins with 34");
+void TokenFile::open_indexed() {
+  format_ = "indexed";
+  const std::string path = prefix_ + ".idx";
+  TokenIndex index = parse_token_index(MappedFile(path).bytes(), path);
+  dtype_ = index.dtype;
+  document_begin_ = std::move(index.document_begin);
+  MappedFile bin(prefix_ + ".bin");
+  const auto size = static_cast<int64_t>(bin.bytes().size());
+  if (size != tokens() * dtype_->bytes) {
+    const bool whole = size % dtype_->bytes == 0;
+    const std::string held = whole ? text(size / dtype_->bytes) : text(size) + " bytes";
+    throw bad_file(path, "promises " + text(tokens()) + " tokens, " + last_component(bin.path()) +
+                             " holds " + held + "; run `tandem data tokenize` again");
   }
-  if (std::memcmp(idx.data(), kMagic, sizeof kMagic) != 0) {
-    throw bad_file(path, "not a token index (does not begin with MMIDIDX)");
-  }
-  const auto version = get<uint64_t>(idx, 9);
-  if (version != 1) throw bad_file(path, "version " + std::to_string(version) + ", expected 1");
-  TokenIndex index;
-  index.dtype_code = get<uint8_t>(idx, 17);
-  const Dtype* dtype = find_dtype(index.dtype_code);
-  if (dtype == nullptr) {
-    throw bad_file(path, "dtype code " + text(index.dtype_code) +
-                             ", expected 1, 2, 3, 4, 5 or 8 (an integer type)");
-  }
-  index.item_bytes = dtype->bytes;
-
-  const auto sequences = get<uint64_t>(idx, 18);
-  const auto entries = get<uint64_t>(idx, 26);
-  // Each count is bounded by the file's size before it is multiplied.
-  const bool fits = sequences <= size / 12 && entries <= size / 8;
-  const uint64_t expected = fits ? kHeaderBytes + 12 * sequences + 8 * entries : 0;
-  if (fits && sequences > 0 && size == expected + sequences) {
-    throw bad_file(path, "index of a multimodal set (it holds modes), expected text");
-  }
-  if (size != expected) {
-    throw bad_file(path, "has " + std::to_string(size) + " bytes, not what " +
-                             std::to_string(sequences) + " sequences and " +
-                             std::to_string(entries) + " document entries take");
-  }
-  if (entries == 0) throw bad_file(path, "document index is empty, expected 0 at its start");
-
-  std::vector<int64_t> sequence_begin(sequences + 1, 0);  // in tokens
-  const uint64_t lengths = kHeaderBytes, offsets = lengths + 4 * sequences;
-  const int64_t most_tokens = std::numeric_limits<int64_t>::max() / index.item_bytes;
-  for (uint64_t s = 0; s < sequences; ++s) {
-    const int64_t length = get<int32_t>(idx, lengths + 4 * s);
-    const auto offset = get<int64_t>(idx, offsets + 8 * s);
-    const std::string name = "sequence " + std::to_string(s);
-    if (length < 0) throw bad_file(path, name + " has length " + text(length));
-    if (offset != sequence_begin[s] * index.item_bytes) {
-      throw bad_file(path, name + " begins at byte " + text(offset) + ", expected " +
-                               text(sequence_begin[s] * index.item_bytes) +
-                               " (sequences lie back to back)");
-    }
-    if (length > most_tokens - sequence_begin[s]) throw bad_file(path, name + " ends beyond 2^63");
-    sequence_begin[s + 1] = sequence_begin[s] + length;
-  }
-
-  const uint64_t documents = offsets + 8 * sequences;
-  index.document_begin.reserve(entries);
-  int64_t previous = 0;
-  for (uint64_t d = 0; d < entries; ++d) {
-    const auto first = get<int64_t>(idx, documents + 8 * d);
-    const std::string name = "document entry " + std::to_string(d) + " is " + text(first);
-    if (d == 0 && first != 0) throw bad_file(path, name + ", expected 0");
-    if (first < previous)
-      throw bad_file(path, name + ", less than the one before (" + text(previous) + ")");
-    if (first > static_cast<int64_t>(sequences)) {
-      throw bad_file(path, name + ", more than the " + std::to_string(sequences) + " sequences");
-    }
-    index.document_begin.push_back(sequence_begin[static_cast<size_t>(first)]);
-    previous = first;
-  }
-  if (previous != static_cast<int64_t>(sequences)) {
-    throw bad_file(path, "document index ends at " + text(previous) + ", expected " +
-                             std::to_string(sequences) + ", the number of sequences");
-  }
-  return index;
+  add_piece(std::move(bin), 0, tokens());
 }
 
-TokenFile::TokenFile(const std::string& prefix, TargetWeights weights)
-    : prefix_(without_suffix(prefix)),
-      index_(parse_token_index(MappedFile(prefix_ + ".idx").bytes(), prefix_ + ".idx")),
-      bin_(prefix_ + ".bin") {
-  const auto size = static_cast<int64_t>(bin_.bytes().size());
-  if (size != tokens() * index_.item_bytes) {
-    const bool whole = size % index_.item_bytes == 0;
-    const std::string held = whole ? text(size / index_.item_bytes) : text(size) + " bytes";
-    throw bad_file(prefix_ + ".idx", "promises " + text(tokens()) + " tokens, " +
-                                         last_component(bin_.path()) + " holds " + held +
-                                         "; run `tandem data tokenize` again");
+void TokenFile::open_packed(const PackedChunks& chunks) {
+  format_ = "packed";
+  prefix_ = chunks.prefix;
+  for (const std::string& path : chunks.paths) {
+    MappedFile file(path);
+    const PackedChunkHeader header = parse_packed_chunk(file.bytes(), path);
+    if (dtype_ == nullptr) dtype_ = header.dtype;
+    if (header.dtype != dtype_) {
+      throw bad_file(path, std::string("holds ") + header.dtype->name + ", " +
+                               last_component(chunks.paths.front()) + " holds " + dtype_->name);
+    }
+    add_piece(std::move(file), kPackedChunkHeaderBytes, header.tokens);
   }
-  if (weights == TargetWeights::kNone) return;
+}
+
+void TokenFile::open_headerless(const std::string& path) {
+  format_ = "headerless";
+  MappedFile file(path);
+  refuse_header(file);
+  const auto size = static_cast<int64_t>(file.bytes().size());
+  if (size % dtype_->bytes != 0) {
+    throw bad_file(path, "has " + text(size) + " bytes, not a multiple of " + text(dtype_->bytes) +
+                             " (" + dtype_->name + ")");
+  }
+  add_piece(std::move(file), 0, size / dtype_->bytes);
+}
+
+void TokenFile::open_weights() {
   weights_.emplace(prefix_ + ".weights");
   const uint64_t expected = static_cast<uint64_t>(tokens()) * sizeof(float);
-  if (weights_->bytes().size() != expected) {
-    throw bad_file(weights_->path(), "has " + std::to_string(weights_->bytes().size()) +
-                                         " bytes, expected " + std::to_string(expected) +
-                                         ", a float32 for each token of " +
-                                         last_component(bin_.path()));
+  if (weights_->bytes().size() == expected) return;
+  const std::string whose = pieces_.size() == 1 ? pieces_.front().file.path() : prefix_;
+  throw bad_file(weights_->path(), "has " + std::to_string(weights_->bytes().size()) +
+                                       " bytes, expected " + std::to_string(expected) +
+                                       ", a float32 for each token of " + last_component(whose));
+}
+
+void TokenFile::add_piece(MappedFile file, int64_t offset, int64_t tokens) {
+  const int64_t begin = pieces_.empty() ? 0 : pieces_.back().end;
+  pieces_.push_back({std::move(file), offset, begin, begin + tokens});
+}
+
+void TokenFile::cut_documents(const TokenFileSpec& spec) {
+  rule_ = std::string(dtype_->name) +
+          (spec.eos_id ? ", documents end with " + text(*spec.eos_id) : ", one document");
+  document_begin_ = {0};
+  if (spec.eos_id) {
+    with_type(*dtype_, [&]<typename T>(T) {
+      constexpr T kMost = std::numeric_limits<T>::max();
+      if (!std::in_range<T>(*spec.eos_id) || *spec.eos_id < 0) {
+        throw bad_usage(spec.path + ": eos_id " + text(*spec.eos_id) + ", " + dtype_->name +
+                        " holds 0 to " + std::to_string(kMost));
+      }
+      const T eos = static_cast<T>(*spec.eos_id);
+      for (const Piece& piece : pieces_) {
+        append_ends(bytes_of(piece), eos, piece.begin, document_begin_);
+      }
+    });
   }
+  const int64_t end = pieces_.back().end;
+  if (document_begin_.back() < end) document_begin_.push_back(end);  // a tail without eos
+}
+
+std::span<const std::byte> TokenFile::bytes_of(const Piece& piece) const {
+  return piece.file.bytes().subspan(static_cast<size_t>(piece.offset));
 }
 
 void TokenFile::check_range(int64_t begin, size_t n) const {
@@ -188,7 +239,7 @@ void TokenFile::read_weights(int64_t begin, std::span<float> out) const {
   check_range(begin, out.size());
   for (size_t i = 0; i < out.size(); ++i) {
     const int64_t token = begin + static_cast<int64_t>(i);
-    out[i] = get<float>(weights_->bytes(), static_cast<uint64_t>(token) * sizeof(float));
+    out[i] = raw_value<float>(weights_->bytes(), static_cast<uint64_t>(token) * sizeof(float));
     if (std::isfinite(out[i]) && out[i] >= 0) continue;
     char value[32];
     std::snprintf(value, sizeof value, "%g", static_cast<double>(out[i]));
@@ -199,111 +250,34 @@ void TokenFile::read_weights(int64_t begin, std::span<float> out) const {
 
 void TokenFile::read(int64_t begin, std::span<int64_t> out) const {
   check_range(begin, out.size());
-  if (out.empty()) return;
-  const std::byte* from = bin_.bytes().data() + begin * index_.item_bytes;
-  switch (index_.dtype_code) {
-    case 1:
-      return widen<uint8_t>(from, out);
-    case 8:
-      return widen<uint16_t>(from, out);
-    case 2:
-      widen<int8_t>(from, out);
-      break;
-    case 3:
-      widen<int16_t>(from, out);
-      break;
-    case 4:
-      widen<int32_t>(from, out);
-      break;
-    default:
-      widen<int64_t>(from, out);
-      break;
-  }
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (out[i] < 0) {
-      throw bad_file(bin_.path(), "token " + text(begin + static_cast<int64_t>(i)) + " is " +
-                                      text(out[i]) + ", expected 0 or more");
-    }
+  auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), begin,
+                                [](int64_t token, const Piece& p) { return token < p.end; });
+  for (; !out.empty(); ++piece) {
+    const int64_t from = begin - piece->begin;  // in this piece
+    const auto part = out.first(std::min(out.size(), static_cast<size_t>(piece->end - begin)));
+    const auto bytes = bytes_of(*piece).subspan(static_cast<size_t>(from * dtype_->bytes));
+    with_type(*dtype_, [&]<typename T>(T) {
+      widen<T>(bytes, part);
+      if (std::is_unsigned_v<T>) return;
+      for (size_t i = 0; i < part.size(); ++i) {
+        if (part[i] >= 0) continue;
+        throw bad_file(piece->file.path(), "token " + text(from + static_cast<int64_t>(i)) +
+                                               " is " + text(part[i]) + ", expected 0 or more");
+      }
+    });
+    begin += static_cast<int64_t>(part.size());
+    out = out.subspan(part.size());
   }
 }
 
 std::string TokenFile::content_hash() const {
-  const MappedFile idx(prefix_ + ".idx");
-  uint32_t crc = crc32c(bin_.bytes(), crc32c(idx.bytes()));
+  uint32_t crc = rule_.empty() ? crc32c(MappedFile(prefix_ + ".idx").bytes())
+                               : crc32c(std::as_bytes(std::span(rule_)));
+  for (const Piece& piece : pieces_) crc = crc32c(bytes_of(piece), crc);
   if (weights_) crc = crc32c(weights_->bytes(), crc);
   char hex[9];
   std::snprintf(hex, sizeof hex, "%08" PRIx32, crc);
   return hex;
-}
-
-TokenFileWriter::TokenFileWriter(const std::string& prefix, int64_t vocab_size)
-    : prefix_(without_suffix(prefix)),
-      bin_((make_directories(parent_of(prefix_)), File::create(prefix_ + ".bin.partial"))),
-      dtype_(vocab_size < 65500 ? 8 : 4),
-      vocab_size_(vocab_size) {}
-
-TokenFileWriter::~TokenFileWriter() {
-  if (finished_) return;
-  std::remove((prefix_ + ".bin.partial").c_str());
-  std::remove((prefix_ + ".idx.partial").c_str());
-}
-
-void TokenFileWriter::add_document(std::span<const int32_t> tokens) {
-  if (tokens.empty()) {
-    ++empty_;
-    return;
-  }
-  if (tokens.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-    throw cannot_write(bin_.path(), "a document of " + std::to_string(tokens.size()) +
-                                        " tokens; the format holds up to 2147483647");
-  }
-  for (const int32_t token : tokens) {
-    if (token < 0 || token >= vocab_size_) {
-      throw std::logic_error("TokenFileWriter: token " + text(token) + ", expected 0 to " +
-                             text(vocab_size_ - 1));
-    }
-    if (dtype_ == 8) {
-      put(buffer_, static_cast<uint16_t>(token));
-    } else {
-      put(buffer_, token);
-    }
-    if (buffer_.size() >= kBufferBytes) {
-      bin_.write(buffer_);
-      buffer_.clear();
-    }
-  }
-  lengths_.push_back(static_cast<int32_t>(tokens.size()));
-  tokens_ += static_cast<int64_t>(tokens.size());
-}
-
-void TokenFileWriter::finish() {
-  bin_.write(buffer_);
-  bin_.sync();
-  bin_.close();
-
-  std::vector<std::byte> idx;
-  for (const char c : kMagic) put(idx, c);
-  put(idx, uint64_t{1});
-  put(idx, static_cast<uint8_t>(dtype_));
-  put(idx, static_cast<uint64_t>(lengths_.size()));
-  put(idx, static_cast<uint64_t>(lengths_.size() + 1));
-  for (const int32_t length : lengths_) put(idx, length);
-  int64_t offset = 0;
-  for (const int32_t length : lengths_) {
-    put(idx, offset);
-    offset += length * find_dtype(dtype_)->bytes;
-  }
-  for (int64_t d = 0; d <= documents(); ++d) put(idx, d);
-  File index = File::create(prefix_ + ".idx.partial");
-  index.write(idx);
-  index.sync();
-  index.close();
-
-  remove_tree(prefix_ + ".idx");  // an older index never meets the new tokens
-  rename_file(prefix_ + ".bin.partial", prefix_ + ".bin");
-  rename_file(prefix_ + ".idx.partial", prefix_ + ".idx");
-  sync_directory(parent_of(prefix_));
-  finished_ = true;
 }
 
 }  // namespace tandem
