@@ -29,7 +29,7 @@ const std::vector<Command>& commands() {
       {"eval", "Evaluate trained models", run_eval},
       {"generate", "Continue a text, streaming", run_generate},
       {"score", "Log-probabilities of given token ids, as JSON", run_score},
-      {"bench", "Measure prefill, decoding and memory", run_bench},
+      {"bench", "Measure prefill, decoding, memory, tokenizers and the loader", run_bench},
       {"convert", "Import and export other programs' checkpoints", run_convert},
       {"config", "Show or check a config: parameters, FLOPs, memory", run_config},
   };

@@ -1,260 +1,275 @@
 #include "data/documents.h"
 
-#include <zstd.h>
-
 #include <algorithm>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json_lines.h"
+#include "core/log.h"
+#include "data/json_text.h"
+#include "data/unpacked_file.h"
 #include "data/utf8.h"
 
 namespace tandem {
 namespace {
 
-constexpr size_t kChunkBytes = size_t{1} << 18;
-constexpr size_t kMaxLineBytes = size_t{1} << 28;  // longer lines are bad lines
-constexpr size_t kMaxDocumentBytes = size_t{1}
-                                     << 30;  // token files count a document's tokens in 31 bits
-constexpr int kMaxDepth = 64;                // of folders; a loop of links ends here
-
-bool ends_with(const std::string& name, std::string_view end) {
-  return name.size() >= end.size() &&
-         std::string_view(name).substr(name.size() - end.size()) == end;
-}
-
-/// A file's bytes in pieces, unpacked when its name ends in .zst.
-class Chunks {
- public:
-  explicit Chunks(const std::string& path) : file_(File::open_read(path)), size_(file_.size()) {
-    if (ends_with(path, ".zst")) {
-      zstd_.reset(ZSTD_createDStream());
-      if (!zstd_) throw std::bad_alloc();
-    }
-  }
-
-  /// The next piece, valid until the next call; empty at the end.
-  std::string_view next() {
-    if (!zstd_) return read_packed();
-    unpacked_.resize(kChunkBytes);
-    ZSTD_outBuffer out{unpacked_.data(), unpacked_.size(), 0};
-    while (out.pos == 0) {
-      if (in_.pos == in_.size && !output_waits_) {
-        const std::string_view packed = read_packed();
-        if (packed.empty()) {
-          if (inside_frame_)
-            throw bad_file(file_.path(), "zstd data ends in the middle of a frame");
-          return {};
-        }
-        in_ = {packed.data(), packed.size(), 0};
-      }
-      const size_t left = ZSTD_decompressStream(zstd_.get(), &out, &in_);
-      if (ZSTD_isError(left)) {
-        throw bad_file(file_.path(), std::string("damaged zstd data: ") + ZSTD_getErrorName(left));
-      }
-      inside_frame_ = left != 0;
-      // Within a frame a full buffer may mean that more is ready without new input.
-      output_waits_ = inside_frame_ && out.pos == out.size;
-    }
-    return {unpacked_.data(), out.pos};
-  }
-
- private:
-  std::string_view read_packed() {
-    packed_.resize(static_cast<size_t>(std::min<uint64_t>(kChunkBytes, size_ - offset_)));
-    file_.read_at(offset_, std::as_writable_bytes(std::span(packed_)));
-    offset_ += packed_.size();
-    return packed_;
-  }
-
-  struct FreeStream {
-    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
-  };
-  File file_;
-  uint64_t size_, offset_ = 0;
-  std::string packed_, unpacked_;
-  std::unique_ptr<ZSTD_DStream, FreeStream> zstd_;
-  ZSTD_inBuffer in_{nullptr, 0, 0};
-  bool inside_frame_ = false, output_waits_ = false;
-};
-
-/// The lines of a file, each with its newline. A byte order mark at the start is left out.
-class Lines {
- public:
-  explicit Lines(const std::string& path) : chunks_(path) {}
-
-  /// Gives the next line; false at the end. Of a line longer than kMaxLineBytes only the beginning
-  /// is kept.
-  bool next(std::string& line, bool& too_long) {
-    line.clear();
-    too_long = false;
-    bool any = false;
-    while (true) {
-      if (rest_.empty()) rest_ = chunks_.next();
-      if (rest_.empty()) break;
-      any = true;
-      const size_t newline = rest_.find('\n');
-      const std::string_view piece = rest_.substr(0, newline == rest_.npos ? newline : newline + 1);
-      if (line.size() + piece.size() > kMaxLineBytes) {
-        too_long = true;
-      } else {
-        line.append(piece);
-      }
-      rest_.remove_prefix(piece.size());
-      if (newline != std::string_view::npos) break;
-    }
-    if (++number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
-    return any;
-  }
-  int64_t number() const { return number_; }  ///< of the line given last, from 1
-
- private:
-  Chunks chunks_;
-  std::string_view rest_;
-  int64_t number_ = 0;
-};
+constexpr int kMaxDepth = 64;  // of folders; a loop of links ends here
+constexpr size_t kMostErrors = 5;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
 }
 
-class Walk {
- public:
-  Walk(const std::string& json_key, SplitText split,
-       const std::function<void(std::string_view)>& each)
-      : json_key_(json_key), split_(split), each_(each) {}
+/// Cuts the next line, with its newline, off the front of `text`.
+std::string_view cut_line(std::string_view& text) {
+  const size_t newline = text.find('\n');
+  const std::string_view line = text.substr(0, newline == text.npos ? newline : newline + 1);
+  text.remove_prefix(line.size());
+  return line;
+}
 
-  void path(const std::string& path, int depth = 0) {
-    if (!is_directory(path)) return file(path);
-    if (depth == kMaxDepth) throw bad_file(path, "folders nested more than 64 deep");
-    for (const auto& name : list_directory(path)) {
-      if (!name.starts_with('.')) this->path(join_path(path, name), depth + 1);
-    }
+void add_files(const std::string& path, int depth, std::vector<std::string>& files) {
+  if (!is_directory(path)) {
+    files.push_back(path);
+    return;
+  }
+  if (depth == kMaxDepth) throw bad_file(path, "folders nested more than 64 deep");
+  for (const auto& name : list_directory(path)) {
+    if (!name.starts_with('.')) add_files(join_path(path, name), depth + 1, files);
+  }
+}
+
+/// Hands on the documents of one block and counts them.
+class Cutter {
+ public:
+  Cutter(const TextBlock& block, const DocumentOptions& options,
+         const std::function<void(std::string_view)>& each)
+      : block_(block), options_(options), each_(each) {
+    counts.files = block.sha256.has_value();
   }
 
   DocumentCounts counts;
 
- private:
-  void file(const std::string& path) {
-    if (ends_with(path, ".gz")) {
-      throw bad_file(path, "gzip is not read; unpack it or pack it with zstd");
-    }
-    ++counts.files;
-    if (ends_with(path, ".jsonl") || ends_with(path, ".jsonl.zst")) return json_lines(path);
-    if (split_ == SplitText::kFile) return whole_file(path);
-    paragraphs(path);
-  }
-
-  void json_lines(const std::string& path) {
-    Lines lines(path);
-    std::string line;
-    bool too_long = false;
-    while (lines.next(line, too_long)) {
-      if (too_long) {
-        bad_line(path, lines.number(), "longer than " + std::to_string(kMaxLineBytes) + " bytes");
+  void json_lines() {
+    JsonText text(options_.json_keys);
+    std::string_view rest = block_.bytes;
+    auto too_long = block_.too_long.begin();
+    for (int64_t number = block_.first_line;; ++number) {
+      if (too_long != block_.too_long.end() && *too_long == number) {
+        ++too_long;
+        ++counts.lines;
+        bad_line(number, "longer than " + std::to_string(options_.longest_line) + " bytes");
         continue;
       }
+      if (rest.empty()) return;
+      const std::string_view line = cut_line(rest);
       if (is_blank(line)) continue;
+      ++counts.lines;
+      std::optional<std::string_view> found;
       try {
-        give(text_of(valid(line)));
-      } catch (const BadLine& error) {
-        bad_line(path, lines.number(), error.what());
+        found = text.of(valid(line));
+      } catch (const std::runtime_error& error) {
+        bad_line(number, error.what());
       }
+      if (found) give(*found);
     }
   }
 
-  struct BadLine : std::runtime_error {
-    using std::runtime_error::runtime_error;
-  };
+  void whole_file() { give(valid(block_.bytes)); }
 
-  std::string text_of(const std::string& line) const {
-    nlohmann::ordered_json value;
-    try {
-      value = parse_json(line);
-    } catch (const std::runtime_error& error) {
-      throw BadLine(error.what());
+  void paragraphs() {
+    std::string_view rest = block_.bytes;
+    const char* begin = rest.data();
+    const auto end_at = [&](const char* end) {
+      if (end > begin) give(valid({begin, static_cast<size_t>(end - begin)}));
+    };
+    while (!rest.empty()) {
+      const std::string_view line = cut_line(rest);
+      if (!is_blank(line)) continue;
+      end_at(line.data());
+      begin = rest.data();
     }
-    if (!value.is_object()) throw BadLine("expected a JSON object");
-    const auto found = value.find(json_key_);
-    if (found == value.end()) throw BadLine("no key \"" + json_key_ + "\"");
-    if (!found->is_string()) throw BadLine("\"" + json_key_ + "\" is not a string");
-    return std::move(found->get_ref<std::string&>());
+    end_at(rest.data());
   }
 
-  void bad_line(const std::string& path, int64_t number, const std::string& rule) {
+ private:
+  void bad_line(int64_t number, const std::string& rule) {
     ++counts.bad_lines;
-    if (counts.first_errors.size() < 5) {
-      counts.first_errors.push_back(path + ":" + std::to_string(number) + ": " + rule);
+    if (counts.first_errors.size() < kMostErrors) {
+      counts.first_errors.push_back(block_.path + ":" + std::to_string(number) + ": " + rule);
     }
   }
 
-  void whole_file(const std::string& path) {
-    Lines lines(path);
-    std::string text, line;
-    bool too_long = false;
-    while (lines.next(line, too_long)) {
-      grow(text, line, too_long, path);
-    }
-    give(valid(text));
+  /// `text` itself when it is valid UTF-8, else a repaired copy, valid until the next call.
+  std::string_view valid(std::string_view text) {
+    if (valid_utf8_prefix(text) == text.size()) return text;
+    ++counts.repaired;
+    return repaired_ = valid_utf8(text);
   }
 
-  void paragraphs(const std::string& path) {
-    Lines lines(path);
-    std::string text, line;
-    bool too_long = false;
-    while (lines.next(line, too_long)) {
-      if (!is_blank(line)) {
-        grow(text, line, too_long, path);
-      } else if (!text.empty()) {
-        give(valid(text));
-        text.clear();
-      }
-    }
-    if (!text.empty()) give(valid(text));
-  }
-
-  static void grow(std::string& text, const std::string& line, bool too_long,
-                   const std::string& path) {
-    if (too_long || text.size() + line.size() > kMaxDocumentBytes) {
-      throw bad_file(path, "a line or document of more than " +
-                               human_limit(too_long ? kMaxLineBytes : kMaxDocumentBytes) +
-                               "; split the file into documents");
-    }
-    text += line;
-  }
-  static std::string human_limit(size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
-
-  std::string valid(const std::string& text) {
-    bool changed = false;
-    std::string out = valid_utf8(text, &changed);
-    counts.repaired += changed;
-    return out;
-  }
-
-  void give(const std::string& text) {
+  void give(std::string_view text) {
     ++counts.documents;
     counts.bytes += static_cast<int64_t>(text.size());
     each_(text);
   }
 
-  const std::string& json_key_;
-  SplitText split_;
+  const TextBlock& block_;
+  const DocumentOptions& options_;
   const std::function<void(std::string_view)>& each_;
+  std::string repaired_;
 };
 
 }  // namespace
 
-DocumentCounts for_each_document(const std::string& path, const std::string& json_key,
-                                 SplitText split,
+DocumentCounts& DocumentCounts::operator+=(const DocumentCounts& later) {
+  files += later.files;
+  documents += later.documents;
+  bytes += later.bytes;
+  lines += later.lines;
+  bad_lines += later.bad_lines;
+  repaired += later.repaired;
+  for (const auto& error : later.first_errors) {
+    if (first_errors.size() < kMostErrors) first_errors.push_back(error);
+  }
+  return *this;
+}
+
+std::vector<std::string> text_files(const std::string& path) {
+  if (!exists(path)) File::open_read(path);  // says why not
+  std::vector<std::string> files;
+  add_files(path, 0, files);
+  if (files.empty()) throw bad_file(path, "a folder without files");
+  return files;
+}
+
+class BlockReader::Impl {
+ public:
+  Impl(std::vector<std::string> files, const DocumentOptions& options, size_t block_bytes)
+      : files_(std::move(files)),
+        options_(options),
+        block_bytes_(std::max<size_t>(block_bytes, 1)) {}
+
+  void skip_to(int64_t file) {
+    if (unpacked_ || file < 0 || static_cast<size_t>(file) > files_.size()) {
+      throw std::logic_error("BlockReader::skip_to(" + std::to_string(file) + ") of " +
+                             std::to_string(files_.size()) + " files, or behind next()");
+    }
+    file_ = static_cast<size_t>(file);
+  }
+
+  bool next(TextBlock& block) {
+    if (!unpacked_) {
+      if (file_ == files_.size()) return false;
+      unpacked_.emplace(files_[file_]);
+      rest_ = {};
+      line_ = 1;
+    }
+    block = {.path = files_[file_],
+             .first_line = line_,
+             .json = unpacked_name(files_[file_]).ends_with(".jsonl"),
+             .file = static_cast<int64_t>(file_)};
+    size_t taken = 0, document = 0;  // bytes since the block began, and since the last border
+    while (fill() && (taken < block_bytes_ || document > 0)) {
+      const size_t line_begin = block.bytes.size();
+      const size_t length = take_line(block, document);
+      taken += length;
+      ++line_;
+      const bool border =
+          block.json || (options_.split == SplitText::kBlankLine &&
+                         is_blank(std::string_view(block.bytes).substr(line_begin)));
+      document = border ? 0 : document + length;
+    }
+    block.packed_bytes = unpacked_->packed_bytes_read();
+    if (!fill()) {
+      block.sha256 = unpacked_->sha256();
+      unpacked_.reset();
+      ++file_;
+    }
+    return true;
+  }
+
+ private:
+  /// False at the file's end.
+  bool fill() {
+    if (rest_.empty()) rest_ = unpacked_->next();
+    return !rest_.empty();
+  }
+
+  /// Moves the next line into the block, unless it is too long. Returns its length.
+  size_t take_line(TextBlock& block, size_t document) {
+    const size_t begin = block.bytes.size();
+    size_t length = 0;
+    for (bool ended = false; !ended && fill();) {
+      const std::string_view piece = cut_line(rest_);
+      ended = piece.ends_with('\n');
+      length += piece.size();
+      if (!block.json && document + length > options_.largest_document) {
+        throw bad_file(block.path, "a document of more than " +
+                                       human_bytes(static_cast<double>(options_.largest_document)) +
+                                       "; split the file into documents");
+      }
+      if (block.json && length > options_.longest_line) {
+        block.bytes.resize(begin);
+      } else {
+        block.bytes += piece;
+      }
+    }
+    if (block.json && length > options_.longest_line) block.too_long.push_back(line_);
+    if (line_ == 1 && block.bytes.starts_with(kByteOrderMark)) {
+      block.bytes.erase(0, kByteOrderMark.size());
+    }
+    return length;
+  }
+
+  std::vector<std::string> files_;
+  DocumentOptions options_;
+  size_t block_bytes_;
+  size_t file_ = 0;                       // the one that is read, or comes next
+  std::optional<UnpackedFile> unpacked_;  // nothing between two files
+  std::string_view rest_;                 // of the last piece
+  int64_t line_ = 1;                      // number of the next line
+};
+
+BlockReader::BlockReader(std::vector<std::string> files, const DocumentOptions& options,
+                         size_t block_bytes)
+    : impl_(std::make_unique<Impl>(std::move(files), options, block_bytes)) {}
+BlockReader::~BlockReader() = default;
+bool BlockReader::next(TextBlock& block) { return impl_->next(block); }
+void BlockReader::skip_to(int64_t file) { impl_->skip_to(file); }
+
+DocumentCounts for_each_document(const TextBlock& block, const DocumentOptions& options,
                                  const std::function<void(std::string_view)>& each) {
-  Walk walk(json_key, split, each);
-  walk.path(path);
-  if (walk.counts.files == 0) throw bad_file(path, "a folder without files");
-  return std::move(walk.counts);
+  Cutter cutter(block, options, each);
+  if (block.json) {
+    cutter.json_lines();
+  } else if (options.split == SplitText::kFile) {
+    cutter.whole_file();
+  } else {
+    cutter.paragraphs();
+  }
+  return std::move(cutter.counts);
+}
+
+DocumentCounts for_each_document(const std::string& path, const DocumentOptions& options,
+                                 const std::function<void(std::string_view)>& each) {
+  BlockReader reader(text_files(path), options);
+  DocumentCounts counts;
+  for (TextBlock block; reader.next(block);) counts += for_each_document(block, options, each);
+  return counts;
+}
+
+void check_bad_lines(const std::string& path, const DocumentCounts& counts, double share) {
+  constexpr int64_t kFewestLines = 100;  // of fewer, a share says little
+  if (counts.bad_lines == 0 || (share > 0 && counts.lines < kFewestLines)) return;
+  if (static_cast<double>(counts.bad_lines) <= share * static_cast<double>(counts.lines)) return;
+  throw bad_file(path, with_commas(counts.bad_lines) + " of " + with_commas(counts.lines) +
+                           " lines are bad, " +
+                           (share > 0 ? "more than the share of " + json_number(share) + " allowed"
+                                      : "and none is allowed") +
+                           "; the first: " + counts.first_errors.front());
 }
 
 }  // namespace tandem

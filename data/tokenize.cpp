@@ -1,0 +1,325 @@
+#include "data/tokenize.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/ordered_pipeline.h"
+#include "data/document_split.h"
+#include "data/token_file_writer.h"
+#include "data/token_manifest.h"
+#include "data/tokenize_journal.h"
+
+namespace tandem {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kBookkeeping = 1024;  // bytes, of a block apart from its text
+constexpr auto kBetweenReports = std::chrono::milliseconds(100);
+
+/// A block as ids, and what the writer has to know of it.
+struct EncodedBlock {
+  std::vector<int32_t> ids = {};
+  std::vector<size_t> ends = {};  // of each document in `ids`
+  DocumentCounts counts = {};
+  int64_t file = 0, packed_bytes = 0;
+  std::optional<std::string> sha256 = {};
+};
+
+EncodedBlock encode(const Tokenizer& tokenizer, const TokenizeJob& job, const TextBlock& block) {
+  EncodedBlock out{.file = block.file,
+                   .packed_bytes = static_cast<int64_t>(block.packed_bytes),
+                   .sha256 = block.sha256};
+  const auto add = [&](std::string_view text) {
+    const size_t begin = out.ids.size();
+    if (job.bos) out.ids.push_back(*job.bos);
+    const size_t text_begin = out.ids.size();
+    tokenizer.append(text, job.specials, out.ids);
+    if (out.ids.size() == text_begin) {
+      out.ids.resize(begin);  // a document without tokens gets none
+    } else if (job.eos) {
+      out.ids.push_back(*job.eos);
+    }
+    out.ends.push_back(out.ids.size());
+  };
+  out.counts = for_each_document(block, job.documents, add);
+  return out;
+}
+
+void check_id(const Tokenizer& tokenizer, const char* name, std::optional<int32_t> id) {
+  if (id && (*id < 0 || *id >= tokenizer.vocab_size())) {
+    throw bad_value(
+        {}, name, std::to_string(*id),
+        "a token of the vocabulary, 0 to " + std::to_string(tokenizer.vocab_size() - 1));
+  }
+}
+
+void check(const Tokenizer& tokenizer, const TokenizeJob& job) {
+  if (job.threads < 1 || job.block_bytes < 1 || job.commit_bytes < 1 ||
+      job.documents.json_keys.empty() ||
+      !(job.validation_fraction >= 0 && job.validation_fraction <= 1)) {
+    throw std::logic_error(
+        "tokenize: threads = " + std::to_string(job.threads) + ", block_bytes = " +
+        std::to_string(job.block_bytes) + ", commit_bytes = " + std::to_string(job.commit_bytes) +
+        ", " + std::to_string(job.documents.json_keys.size()) +
+        " keys, validation_fraction = " + std::to_string(job.validation_fraction) +
+        ", expected at least 1 of each and a fraction in [0, 1]");
+  }
+  const auto place = [](const std::string& prefix) {
+    return std::filesystem::absolute(token_prefix(prefix)).lexically_normal();
+  };
+  if (!job.validation_output.empty() && place(job.output) == place(job.validation_output)) {
+    throw bad_usage("--output and --validation-output are both " + job.output);
+  }
+  check_id(tokenizer, "bos", job.bos);
+  check_id(tokenizer, "eos", job.eos);
+}
+
+/// Keeps a second job away from the same output: it would go on from the journal of the first one
+/// while that still writes.
+class OutputLock {
+ public:
+  explicit OutputLock(const std::string& prefix) : path_(prefix + ".lock") {
+    make_directories(parent_of(path_));
+    std::string holder;
+    lock_ = FileLock::try_lock(path_, "process " + std::to_string(::getpid()), &holder);
+    if (!lock_) throw bad_usage(prefix + ": " + holder + " is writing it");
+  }
+  OutputLock(OutputLock&&) = default;
+  ~OutputLock() {
+    if (!lock_) return;
+    std::error_code error;  // a file that stays locks nobody out
+    std::filesystem::remove(path_, error);
+  }
+
+ private:
+  std::string path_;
+  std::unique_ptr<FileLock> lock_;
+};
+
+/// One job on its way: what the calling thread does with the blocks.
+class Tokenization {
+ public:
+  Tokenization(const Tokenizer& tokenizer, const TokenizeJob& job)
+      : tokenizer_(tokenizer),
+        job_(job),
+        prefixes_(prefixes_of(job)),
+        locks_(prefixes_.begin(), prefixes_.end()),
+        files_(look_at_files(text_files(job.input))),
+        journal_(prefixes_[0] + ".journal.json", fingerprint(tokenizer, job, files_)),
+        held_out_(prefixes_.size() > 1 ? job.validation_fraction : 0, job.seed) {
+    open_outputs();
+  }
+
+  /// False when `stop` said so.
+  bool write_all(const std::function<void(const TokenizeProgress&)>& progress,
+                 const std::function<bool()>& stop) {
+    check_bad_lines(job_.input, place_.counts, job_.max_bad_lines);  // the share may be another
+    report(progress);
+    auto reported = std::chrono::steady_clock::now();
+    OrderedPipeline<TextBlock, EncodedBlock> blocks(stages(), job_.threads, most_bytes());
+    int64_t uncommitted = 0;
+    while (const auto block = blocks.next()) {
+      add(*block);
+      check_bad_lines(job_.input, place_.counts, job_.max_bad_lines);
+      uncommitted += block->counts.bytes;
+      const auto now = std::chrono::steady_clock::now();
+      if (now - reported >= kBetweenReports) {
+        report(progress);
+        reported = now;
+      }
+      if (stop && stop()) {
+        commit();
+        return false;
+      }
+      if (uncommitted >= job_.commit_bytes) {
+        commit();
+        uncommitted = 0;
+      }
+    }
+    report(progress);
+    return true;
+  }
+
+  Json publish() {
+    check_not_empty();
+    // From here on a killed job begins its next try at the end of all files: the outputs are
+    // finished and named once more, even when one of them had its final names already.
+    commit();
+    for (auto& writer : writers_) writer->finish();
+    std::vector<Json> manifests;
+    for (size_t i = 0; i < writers_.size(); ++i) {
+      const char* part = writers_.size() == 1 ? "all" : i == 0 ? "train" : "validation";
+      manifests.push_back(token_manifest(tokenizer_, job_, files_, place_, *writers_[i], part));
+    }
+    for (size_t i = 0; i < writers_.size(); ++i) {
+      // An index never lies beside a manifest or tokens of another job.
+      const std::string& prefix = prefixes_[i];
+      remove_tree(prefix + ".idx");
+      sync_directory(parent_of(prefix));
+      write_atomically(prefix + ".manifest.json", manifests[i].dump(2) + "\n");
+      writers_[i]->publish();
+    }
+    journal_.remove();
+    return manifests[0];
+  }
+
+  /// The partial files stay where the journal says how to go on with them.
+  void keep() {
+    if (!committed_) return;
+    for (auto& writer : writers_) writer->keep();
+  }
+
+ private:
+  static std::vector<std::string> prefixes_of(const TokenizeJob& job) {
+    std::vector<std::string> prefixes = {token_prefix(job.output)};
+    if (!job.validation_output.empty()) prefixes.push_back(token_prefix(job.validation_output));
+    return prefixes;
+  }
+
+  void open_outputs() {
+    if (auto place = journal_.read(); place && go_on(*place)) return;
+    journal_.remove();
+    for (const auto& prefix : prefixes_) {
+      writers_.push_back(std::make_unique<TokenFileWriter>(prefix, tokenizer_.vocab_size()));
+    }
+  }
+
+  bool go_on(TokenizePlace& place) {
+    try {
+      for (size_t i = 0; i < prefixes_.size(); ++i) {
+        writers_.push_back(std::make_unique<TokenFileWriter>(prefixes_[i], tokenizer_.vocab_size(),
+                                                             place.outputs.at(i)));
+        writers_.back()->keep();
+      }
+    } catch (const std::exception& error) {
+      log_line(journal_.path() + ": cannot go on (" + error.what() + "); beginning anew");
+      writers_.clear();
+      return false;
+    }
+    place_ = std::move(place);
+    committed_ = true;
+    log_line(journal_.path() + ": going on behind " + with_commas(place_.counts.documents) +
+             " documents");
+    return true;
+  }
+
+  OrderedPipeline<TextBlock, EncodedBlock>::Stages stages() const {
+    std::vector<std::string> paths;
+    for (const auto& file : files_) paths.push_back(file.path);
+    const auto reader = std::make_shared<BlockReader>(std::move(paths), job_.documents,
+                                                      static_cast<size_t>(job_.block_bytes));
+    reader->skip_to(place_.file);
+    // The blocks that were written already are read again all the same: the file's hash needs them.
+    const auto make = [reader, written = place_.blocks](TextBlock& block) mutable {
+      for (; written > 0; --written) {
+        if (!reader->next(block)) return false;
+      }
+      return reader->next(block);
+    };
+    const auto apply = [this](const TextBlock& block) { return encode(tokenizer_, job_, block); };
+    const auto bytes = [](const TextBlock& block) { return block.bytes.size() + kBookkeeping; };
+    return {make, apply, bytes};
+  }
+
+  /// Of text that is read and not yet written: some for each thread, few enough to forget.
+  size_t most_bytes() const {
+    return static_cast<size_t>(job_.threads + 2) *
+           (static_cast<size_t>(job_.block_bytes) + kBookkeeping);
+  }
+
+  void add(const EncodedBlock& block) {
+    size_t begin = 0;
+    for (size_t i = 0; i < block.ends.size(); ++i) {
+      const int64_t document = place_.counts.documents + static_cast<int64_t>(i);
+      const auto ids = std::span(block.ids).subspan(begin, block.ends[i] - begin);
+      writers_[held_out_.chosen(document) ? 1 : 0]->add_document(ids);
+      begin = block.ends[i];
+    }
+    place_.counts += block.counts;
+    packed_ = block.packed_bytes;
+    ++place_.blocks;
+    if (!block.sha256) return;
+    const SourceFile& file = files_[static_cast<size_t>(block.file)];
+    if (block.packed_bytes != file.bytes) throw bad_file(file.path, "changed while it was read");
+    place_.sources.push_back({block.packed_bytes, *block.sha256});
+    ++place_.file;
+    place_.blocks = 0;
+    packed_ = 0;
+  }
+
+  void commit() {
+    place_.outputs.clear();
+    for (auto& writer : writers_) place_.outputs.push_back(writer->commit());
+    journal_.write(place_);
+    committed_ = true;
+  }
+
+  void report(const std::function<void(const TokenizeProgress&)>& progress) const {
+    if (!progress) return;
+    TokenizeProgress now{.packed_bytes = packed_, .documents = place_.counts.documents};
+    for (const auto& source : place_.sources) now.packed_bytes += source.bytes;
+    for (const auto& file : files_) now.packed_total += file.bytes;
+    for (const auto& writer : writers_) now.tokens += writer->tokens();
+    progress(now);
+  }
+
+  void check_not_empty() {
+    try {
+      if (place_.counts.documents == 0) throw bad_file(job_.input, "holds no documents");
+      for (size_t i = 0; i < writers_.size(); ++i) {
+        if (writers_[i]->documents() > 0) continue;
+        throw bad_usage((i == 0 ? job_.output : job_.validation_output) + " would be empty: " +
+                        job_.input + " holds " + with_commas(place_.counts.documents) +
+                        " documents; try --split blank-line or another --validation-fraction");
+      }
+    } catch (const UserError&) {
+      journal_.remove();  // going on would come to the same
+      committed_ = false;
+      throw;
+    }
+  }
+
+  const Tokenizer& tokenizer_;
+  const TokenizeJob& job_;
+  std::vector<std::string>
+      prefixes_;  // of the output and, where there is one, the validation output
+  std::vector<OutputLock> locks_;
+  std::vector<SourceFile> files_;
+  TokenizeJournal journal_;
+  DocumentSplit held_out_;
+  TokenizePlace place_;
+  int64_t packed_ = 0;                                     // bytes of the file that is being read
+  std::vector<std::unique_ptr<TokenFileWriter>> writers_;  // of prefixes_
+  bool committed_ = false;                                 // the journal names these partial files
+};
+
+}  // namespace
+
+std::optional<Json> tokenize(const Tokenizer& tokenizer, const TokenizeJob& job,
+                             const std::function<void(const TokenizeProgress&)>& progress,
+                             const std::function<bool()>& stop) {
+  check(tokenizer, job);
+  Tokenization work(tokenizer, job);
+  try {
+    if (work.write_all(progress, stop)) return work.publish();
+    work.keep();
+    return std::nullopt;
+  } catch (...) {
+    work.keep();
+    throw;
+  }
+}
+
+}  // namespace tandem
