@@ -6,15 +6,26 @@
 
 namespace tandem {
 
-Loader::Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample,
-               GroupSizes rows_of_group, int64_t ahead)
-    : sampler_(std::move(sampler)), rows_of_group_(std::move(rows_of_group)), ahead_(ahead) {
-  if (!sampler_ || !rows_of_group_ || first_sample < 0 || ahead < 1) {
-    throw std::logic_error("Loader: first_sample = " + std::to_string(first_sample) +
-                           ", ahead = " + std::to_string(ahead) +
-                           ", expected a sampler, group sizes, first_sample >= 0, ahead >= 1");
+SampleRange share_of(SampleRange step, int64_t rank, int64_t world) {
+  if (step.n < 0 || world < 1 || rank < 0 || rank >= world) {
+    throw std::logic_error("share_of: rank " + std::to_string(rank) + " of " +
+                           std::to_string(world) + ", " + std::to_string(step.n) + " rows");
   }
-  thread_ = std::thread([this, first_sample] { read_ahead(first_sample); });
+  const int64_t begin = rank * step.n / world, end = (rank + 1) * step.n / world;
+  return {step.first + begin, end - begin};
+}
+
+Loader::Loader(std::shared_ptr<const Sampler> sampler, Groups groups, int64_t ahead,
+               MakeRowsMemory make_memory)
+    : sampler_(std::move(sampler)),
+      groups_(std::move(groups)),
+      ahead_(ahead),
+      make_memory_(std::move(make_memory)) {
+  if (!sampler_ || !groups_ || !make_memory_ || ahead < 1) {
+    throw std::logic_error("Loader: ahead = " + std::to_string(ahead) +
+                           ", expected a sampler, groups, memory, ahead >= 1");
+  }
+  thread_ = std::thread([this] { read_ahead(); });
 }
 
 Loader::~Loader() {
@@ -26,29 +37,27 @@ Loader::~Loader() {
   thread_.join();
 }
 
-std::vector<Row> Loader::read_group(int64_t k, int64_t first_sample) const {
-  const int64_t n = rows_of_group_(k);
-  if (n < 1) {
-    throw std::logic_error("Loader: group " + std::to_string(k) + " has " + std::to_string(n) +
-                           " rows, expected at least 1");
+std::unique_ptr<RowsMemory> Loader::read_group(int64_t k) const {
+  const SampleRange group = groups_(k);
+  if (group.n < 1) {
+    throw std::logic_error("Loader: group " + std::to_string(k) + " has " +
+                           std::to_string(group.n) + " rows, expected at least 1");
   }
-  std::vector<Row> rows;
-  rows.reserve(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) rows.push_back(sampler_->row(first_sample + i));
-  return rows;
+  auto memory = make_memory_(group.n, sampler_->context_length(), sampler_->weighted());
+  for (int64_t r = 0; r < group.n; ++r) sampler_->fill(group.first + r, memory->view(), r);
+  return memory;
 }
 
-void Loader::read_ahead(int64_t first_sample) {
+void Loader::read_ahead() {
   std::unique_lock lock(mutex_);
   for (int64_t k = 0;; ++k) {
     changed_.wait(lock, [&] { return stop_ || static_cast<int64_t>(ready_.size()) < ahead_; });
     if (stop_) return;
     lock.unlock();
-    std::vector<Row> rows;
+    std::unique_ptr<RowsMemory> rows;
     std::exception_ptr error;
     try {
-      rows = read_group(k, first_sample);
-      first_sample += static_cast<int64_t>(rows.size());
+      rows = read_group(k);
     } catch (...) {
       error = std::current_exception();
     }
@@ -60,11 +69,11 @@ void Loader::read_ahead(int64_t first_sample) {
   }
 }
 
-std::vector<Row> Loader::next() {
+std::unique_ptr<RowsMemory> Loader::next() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return error_ || !ready_.empty(); });
   if (ready_.empty()) std::rethrow_exception(error_);  // after all that was read before it
-  std::vector<Row> rows = std::move(ready_.front());
+  auto rows = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();
   return rows;

@@ -13,26 +13,34 @@
 
 namespace tandem {
 
+/// Consecutive samples.
+struct SampleRange {
+  int64_t first = 0, n = 0;
+};
+/// The part of a step's samples that data rank `rank` of `world` reads: rows [rank n / world, (rank + 1) n / world), so that the parts in the order of ranks are the step.
+SampleRange share_of(SampleRange step, int64_t rank, int64_t world);
+
 /// Reads rows ahead of the training loop on one thread. Rows are asked for by sample number, so there is no state to save.
 class Loader {
  public:
-  /// How many rows the k-th group has, k counted from the loader's first: at least 1. Called on the reading thread, once for each k in order.
-  using GroupSizes = std::function<int64_t(int64_t k)>;
-  /// Keeps up to `ahead` groups of consecutive samples ready, beginning with `first_sample`.
-  Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, GroupSizes rows_of_group, int64_t ahead = 4);
+  /// The samples of the k-th group, at least 1. Called on the reading thread, once for each k in order.
+  using Groups = std::function<SampleRange(int64_t k)>;
+  /// Keeps up to `ahead` groups ready, each in memory of its own from `make_memory`, which is called on the reading thread.
+  Loader(std::shared_ptr<const Sampler> sampler, Groups groups, int64_t ahead = 4, MakeRowsMemory make_memory = make_rows_memory);
   ~Loader();
   /// The next group. Rethrows what the reading thread met.
-  std::vector<Row> next();
+  std::unique_ptr<RowsMemory> next();
 
  private:
-  void read_ahead(int64_t first_sample);
-  std::vector<Row> read_group(int64_t k, int64_t first_sample) const;
+  void read_ahead();
+  std::unique_ptr<RowsMemory> read_group(int64_t k) const;
   std::shared_ptr<const Sampler> sampler_;
-  GroupSizes rows_of_group_;
+  Groups groups_;
   int64_t ahead_;
+  MakeRowsMemory make_memory_;
   std::mutex mutex_;  // of all below
   std::condition_variable changed_;
-  std::deque<std::vector<Row>> ready_;
+  std::deque<std::unique_ptr<RowsMemory>> ready_;
   std::exception_ptr error_;
   bool stop_ = false;
   std::thread thread_;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <mutex>
 #include <numeric>
 #include <stdexcept>
@@ -15,7 +14,7 @@ namespace tandem {
 
 struct WindowView::Epoch {
   int64_t number = 0;
-  std::vector<int64_t> order;  // documents of the file in this epoch's order
+  std::vector<int64_t> order;  // documents of the view in this epoch's order
   std::vector<int64_t> begin;  // of each, with its padding, in this epoch's stream; and the end
 };
 
@@ -24,9 +23,9 @@ struct WindowView::Kept {
   std::shared_ptr<const Epoch> last;
 };
 
-WindowView::WindowView(std::shared_ptr<const TokenFile> file, int64_t context_length,
-                       const std::string& shuffle, RandomStream stream, const Packing& packing)
-    : file_(std::move(file)),
+WindowView::WindowView(DocumentView documents, int64_t context_length, const std::string& shuffle,
+                       RandomStream stream, const Packing& packing)
+    : documents_(std::move(documents)),
       context_length_(context_length),
       shuffle_(shuffle),
       stream_(stream),
@@ -41,27 +40,26 @@ WindowView::WindowView(std::shared_ptr<const TokenFile> file, int64_t context_le
   if (shuffle != "windows" && shuffle != "documents" && shuffle != "none") {
     throw std::logic_error("WindowView: shuffle = " + shuffle);
   }
-  if (file_->tokens() < 2) {
-    throw bad_file(file_->prefix() + ".idx",
-                   "holds " + std::to_string(file_->tokens()) + " tokens, at least 2 are needed");
-  }
-  if (padded_to_ > 1) padded_begins_ = padded_begins();
+  if (padded_to_ > 1 || !documents_.whole()) begins_ = make_begins();
   tokens_ = begins().back();
   windows_ = (tokens_ - 2) / context_length + 1;  // all tokens but the first are targets
 }
 
 int64_t WindowView::padding_before(int64_t document) const {
   if (padded_to_ == 1) return 0;
-  return static_cast<int64_t>(
-      padding_stream_.below(static_cast<uint64_t>(document), static_cast<uint64_t>(padded_to_)));
+  const int64_t copy = documents_.copy(document);
+  const RandomStream stream =
+      copy == 0 ? padding_stream_ : padding_stream_.fork(static_cast<uint64_t>(copy));
+  return static_cast<int64_t>(stream.below(static_cast<uint64_t>(documents_.in_file(document)),
+                                           static_cast<uint64_t>(padded_to_)));
 }
 
-std::vector<int64_t> WindowView::padded_begins() const {
-  const int64_t documents = file_->documents();
+std::vector<int64_t> WindowView::make_begins() const {
+  const int64_t documents = documents_.documents();
   std::vector<int64_t> begins = {0};
   begins.reserve(static_cast<size_t>(documents) + 1);
   for (int64_t d = 0; d < documents; ++d) {
-    const int64_t length = file_->document_length(d);
+    const int64_t length = documents_.length(d);
     const int64_t padded =
         length == 0 ? 0 : padding_before(d) + length;  // no block of padding alone
     begins.push_back(begins.back() + (padded + padded_to_ - 1) / padded_to_ * padded_to_);
@@ -73,8 +71,8 @@ std::shared_ptr<const WindowView::Epoch> WindowView::shuffled_epoch(int64_t numb
   const std::lock_guard lock(kept_->mutex);
   if (kept_->last && kept_->last->number == number) return kept_->last;
   auto made = std::make_shared<Epoch>();
-  const auto& in_file = begins();
-  const auto documents = static_cast<uint64_t>(file_->documents());
+  const auto& in_view = begins();
+  const auto documents = static_cast<uint64_t>(documents_.documents());
   made->number = number;
   const Permutation permutation(documents,
                                 stream_.fork("documents").fork(static_cast<uint64_t>(number)));
@@ -84,13 +82,21 @@ std::shared_ptr<const WindowView::Epoch> WindowView::shuffled_epoch(int64_t numb
   for (uint64_t d = 0; d < documents; ++d) {
     const auto document = static_cast<int64_t>(permutation(d));
     made->order.push_back(document);
-    made->begin.push_back(made->begin.back() + in_file[document + 1] - in_file[document]);
+    made->begin.push_back(made->begin.back() + in_view[document + 1] - in_view[document]);
   }
   return kept_->last = std::move(made);
 }
 
-Row WindowView::window(int64_t k, bool mask_documents) const {
-  if (k < 0) throw std::logic_error("WindowView::window: k < 0");
+void WindowView::fill(int64_t k, bool mask_documents, const RowsView& rows, int64_t r) const {
+  const TokenFile& file = documents_.file();
+  if (k < 0 || r < 0 || r >= rows.rows || rows.length != context_length_ ||
+      (file.has_weights() && !rows.weights)) {
+    throw std::logic_error("WindowView::fill: window " + std::to_string(k) + " into row " +
+                           std::to_string(r) + " of " + std::to_string(rows.rows) + " x " +
+                           std::to_string(rows.length) + (rows.weights ? " with" : " without") +
+                           " weights, expected rows of " + std::to_string(context_length_) +
+                           (file.has_weights() ? " with weights" : ""));
+  }
   const int64_t number = k / windows_;
   int64_t w = k % windows_;
   if (shuffle_ != "none") {
@@ -101,40 +107,58 @@ Row WindowView::window(int64_t k, bool mask_documents) const {
   const auto shuffled = shuffle_ == "documents" ? shuffled_epoch(number) : nullptr;
   const auto& first_tokens = shuffled ? shuffled->begin : begins();
 
+  const int64_t T = context_length_;
+  int64_t* const tokens = rows.tokens + r * T;
+  int64_t* const targets = rows.targets + r * T;
+  int32_t* const segment = rows.segment + r * T;
+  float* const weights = rows.weights ? rows.weights + r * T : nullptr;
+  std::fill_n(tokens, T, 0);
+  std::fill_n(targets, T, kIgnored);
+  std::fill_n(segment, T, -1);
+  if (weights) std::fill_n(weights, T, 0.0f);
+  rows.samples[r] = 0;
+
   // T inputs and, one on, T targets: T + 1 tokens of the stream, behind whose end all is padding.
-  const int64_t T = context_length_, begin = w * T, end = begin + T + 1;
-  const auto n = static_cast<size_t>(T + 1);
-  std::vector<int64_t> tokens(n, 0);
-  std::vector<float> weights(file_->has_weights() ? n : 0);  // as targets
-  std::vector<int32_t> document(n, -1);                      // counted within the row; -1 = padding
-  int32_t segment = 0;
+  const int64_t begin = w * T, end = begin + T + 1;
+  int32_t document = 0;  // counted within the row
   auto d =
       std::upper_bound(first_tokens.begin(), first_tokens.end(), begin) - first_tokens.begin() - 1;
-  for (; d < file_->documents() && first_tokens[d] < end; ++d) {
-    const int64_t in_file = shuffled ? shuffled->order[d] : d;
-    const int64_t first = first_tokens[d] + padding_before(in_file);  // behind its padding
+  for (; d < documents_.documents() && first_tokens[d] < end; ++d) {
+    const int64_t in_view = shuffled ? shuffled->order[d] : d;
+    const int64_t first = first_tokens[d] + padding_before(in_view);  // behind its padding
     const int64_t from = std::max(begin, first);
-    const int64_t take = std::min(end, first + file_->document_length(in_file)) - from;
+    const int64_t take = std::min(end, first + documents_.length(in_view)) - from;
     if (take <= 0) continue;  // an empty document, or only padding of it is in the window
-    const int64_t at = file_->document_begins()[in_file] + (from - first);
-    file_->read(at, std::span(tokens).subspan(from - begin, take));
-    if (file_->has_weights())
-      file_->read_weights(at, std::span(weights).subspan(from - begin, take));
-    std::fill_n(document.begin() + (from - begin), take, segment++);
-  }
 
-  Row row;
-  row.tokens.assign(tokens.begin(), tokens.end() - 1);
-  row.targets.assign(static_cast<size_t>(T), kIgnored);
-  row.segment.assign(static_cast<size_t>(T), -1);
-  if (file_->has_weights()) row.weights.assign(static_cast<size_t>(T), 0);
-  for (int64_t t = 0; t < T; ++t) {
-    if (document[t] >= 0) row.segment[t] = mask_documents ? document[t] : 0;
-    const bool scored = document[t + 1] >= 0 && (!mask_documents || document[t] == document[t + 1]);
-    if (!scored) continue;
-    row.targets[t] = tokens[t + 1];
-    if (file_->has_weights()) row.weights[t] = weights[t + 1];
+    // Its tokens stand at columns [at, at + take), of which the last may be one beyond the row.
+    const int64_t at = from - begin, n = std::min(take, T - at);
+    const int64_t in_file = file.document_begins()[documents_.in_file(in_view)] + (from - first);
+    file.read(in_file, {tokens + at, static_cast<size_t>(n)});
+    std::fill_n(segment + at, n, mask_documents ? document : 0);
+    ++document;
+
+    // The token at column t + 1 is the target of column t. A document's first is one only where
+    // what stands before it is seen.
+    const int64_t unscored = at == 0 || mask_documents ? 1 : 0;
+    const int64_t column = at + unscored - 1;
+    const auto scored = static_cast<size_t>(take - unscored);
+    file.read(in_file + unscored, {targets + column, scored});
+    if (file.has_weights()) {
+      file.read_weights(in_file + unscored, {weights + column, scored});
+    } else if (weights) {
+      std::fill_n(weights + column, scored, 1.0f);
+    }
   }
+}
+
+Row WindowView::window(int64_t k, bool mask_documents) const {
+  const auto n = static_cast<size_t>(context_length_);
+  Row row;
+  row.tokens.resize(n);
+  row.targets.resize(n);
+  row.segment.resize(n);
+  if (documents_.file().has_weights()) row.weights.resize(n);
+  fill(k, mask_documents, view_of(row), 0);
   return row;
 }
 
@@ -213,12 +237,16 @@ std::vector<double> weights_of(const std::vector<SourceSpec>& sources) {
 Sampler::Sampler(const std::vector<SourceSpec>& sources, int64_t context_length,
                  const std::string& shuffle, bool mask_documents, uint64_t seed,
                  const Packing& packing)
-    : weights_(weights_of(sources)), mixture_(weights_), mask_documents_(mask_documents) {
+    : weights_(weights_of(sources)),
+      mixture_(weights_),
+      context_length_(context_length),
+      mask_documents_(mask_documents) {
   const RandomStream stream = RandomStream(seed).fork("shuffle");
   for (size_t i = 0; i < sources.size(); ++i) {
-    const auto weights = sources[i].target_weights ? TargetWeights::kRead : TargetWeights::kNone;
-    files_.push_back(std::make_shared<const TokenFile>(sources[i].path, weights));
-    views_.emplace_back(files_.back(), context_length, shuffle, stream.fork(i), packing);
+    files_.push_back(std::make_shared<const TokenFile>(sources[i].file));
+    specs_.push_back(sources[i].view);
+    views_.emplace_back(DocumentView(files_.back(), sources[i].view), context_length, shuffle,
+                        stream.fork(i), packing);
   }
 }
 
@@ -227,6 +255,16 @@ Row Sampler::row(int64_t sample) const {
   Row row = views_[source].window(index, mask_documents_);
   row.sample = sample;
   return row;
+}
+
+void Sampler::fill(int64_t sample, const RowsView& rows, int64_t r) const {
+  const auto [source, index] = mixture_.pick(sample);
+  views_[source].fill(index, mask_documents_, rows, r);
+  rows.samples[r] = sample;
+}
+
+bool Sampler::weighted() const {
+  return std::ranges::any_of(files_, [](const auto& file) { return file->has_weights(); });
 }
 
 int64_t Sampler::tokens_per_epoch() const {
@@ -240,6 +278,10 @@ std::string Sampler::data_hash() const {
     char weight[64];
     std::snprintf(weight, sizeof weight, " %a\n", weights_[i]);  // exact
     parts += files_[i]->content_hash() + weight;
+    if (views_[i].documents().whole()) continue;
+    for (const int64_t number : {specs_[i].min_length, specs_[i].max_length,
+                                 specs_[i].upsample_from, specs_[i].upsample_times})
+      parts += std::to_string(number) + "\n";
   }
   return sha256_hex(std::as_bytes(std::span(parts))).substr(0, 16);
 }

@@ -1,107 +1,146 @@
 #include "nn/batch.h"
 
+#include <ATen/core/CachingHostAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
-#include <functional>
 
 namespace tandem {
 namespace {
 
-bool is_one_document(const Row& row) {
-  return std::all_of(row.segment.begin(), row.segment.end(), [&](int32_t segment) {
-    return segment == row.segment.front() && segment >= 0;
-  });
+bool is_one_document(const int32_t* segment, int64_t n) {
+  return segment[0] >= 0 &&
+         std::all_of(segment, segment + n, [&](int32_t s) { return s == segment[0]; });
 }
 
-// What the loss asks of a row.
-struct Scoring {
-  std::vector<int64_t> targets;  // kIgnored also where the weight is 0
-  std::vector<float> weights;    // 0 where not scored
-  size_t n_scored = 0;
-};
-
-Scoring scoring_of(const Row& row) {
-  Scoring scoring{row.targets, row.weights, 0};
-  if (row.weights.empty()) scoring.weights.assign(row.targets.size(), 1);
-  for (size_t t = 0; t < row.targets.size(); ++t) {
-    float& weight = scoring.weights[t];
-    TORCH_CHECK(weight >= 0, "make_batch: a target weighs ", weight, ", expected at least 0");
-    if (scoring.targets[t] == kIgnored) weight = 0;
-    if (weight == 0) scoring.targets[t] = kIgnored;
-    scoring.n_scored += weight > 0;
-  }
-  return scoring;
-}
-
-void check_tokens(const Row& row) {
-  for (size_t t = 0; t < row.tokens.size(); ++t) {
-    TORCH_CHECK(row.tokens[t] >= 0, "make_batch: token ", row.tokens[t], " at column ", t,
+void check_tokens(const int64_t* tokens, int64_t n) {
+  for (int64_t t = 0; t < n; ++t) {
+    TORCH_CHECK(tokens[t] >= 0, "make_batch: token ", tokens[t], " at column ", t,
                 ", expected an id >= 0; padding has token 0 and segment -1");
   }
 }
 
-// The scored columns and as many of the first others, which see the fewest keys, as make up `n`;
-// ascending.
-std::vector<int64_t> columns_of(const Scoring& scoring, size_t n) {
-  size_t others = n - scoring.n_scored;
-  std::vector<int64_t> columns;
-  for (size_t t = 0; columns.size() < n; ++t) {
-    const bool scored = scoring.weights[t] > 0;
-    if (!scored && others == 0) continue;
-    if (!scored) --others;
-    columns.push_back(static_cast<int64_t>(t));
+// Leaves the targets that count, and weights of these alone; returns how many. Adds their weights
+// to `total`.
+int64_t settle_scoring(int64_t* targets, float* weights, int64_t n, double& total) {
+  int64_t scored = 0;
+  for (int64_t t = 0; t < n; ++t) {
+    if (weights) {
+      TORCH_CHECK(weights[t] >= 0, "make_batch: a target weighs ", weights[t],
+                  ", expected at least 0");
+      if (targets[t] == kIgnored) weights[t] = 0;
+      if (weights[t] == 0) targets[t] = kIgnored;
+    }
+    if (targets[t] == kIgnored) continue;
+    ++scored;
+    total += weights ? static_cast<double>(weights[t]) : 1;
   }
-  return columns;
+  return scored;
 }
 
-// Vectors of one length, one of each element of `rows`, as a tensor [B, length].
-template <typename T, typename Element, typename Get>
-Tensor stack_rows(const std::vector<Element>& rows, const Get& get, torch::Device device) {
-  std::vector<T> all;
-  for (const Element& row : rows) {
-    const std::vector<T>& values = get(row);
-    all.insert(all.end(), values.begin(), values.end());
+// The columns that `targets` score, of which there are n_scored, and as many of the first others,
+// which see the fewest keys, as make up `n`; ascending.
+void write_columns(const int64_t* targets, int64_t n_scored, int64_t n, int64_t* columns) {
+  int64_t others = n - n_scored;
+  for (int64_t t = 0, written = 0; written < n; ++t) {
+    const bool scored = targets[t] != kIgnored;
+    if (!scored && others == 0) continue;
+    if (!scored) --others;
+    columns[written++] = t;
   }
-  const auto n_rows = static_cast<int64_t>(rows.size());
-  const auto stacked = torch::tensor(all, torch::CppTypeToScalarType<T>::value);
-  return stacked.view({n_rows, -1}).to(device);
+}
+
+// Pinned memory: tensors of it are given out again by LibTorch's allocator, which is told to wait
+// for what was queued when they go.
+class PinnedRows : public RowsMemory {
+ public:
+  PinnedRows(int64_t rows, int64_t length, bool weighted, torch::Device device) : device_(device) {
+    view_.rows = rows;
+    view_.length = length;
+    view_.tokens = make<int64_t>(rows * length);
+    view_.targets = make<int64_t>(rows * length);
+    view_.segment = make<int32_t>(rows * length);
+    if (weighted) view_.weights = make<float>(rows * length);
+    view_.samples = make<int64_t>(rows);
+  }
+  ~PinnedRows() override {
+    const c10::Stream stream = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);
+    at::HostAllocator* const allocator = at::getHostAllocator(device_.type());
+    for (const Tensor& tensor : tensors_) {
+      const auto& data = tensor.storage().data_ptr();
+      allocator->record_event(data.get(), data.get_context(), stream);
+    }
+  }
+  RowsView view() const override { return view_; }
+
+ private:
+  template <typename T>
+  T* make(int64_t n) {
+    const auto options =
+        torch::TensorOptions(torch::CppTypeToScalarType<T>::value).pinned_memory(true);
+    return tensors_.emplace_back(torch::empty({n}, options)).template mutable_data_ptr<T>();
+  }
+  torch::Device device_;
+  std::vector<Tensor> tensors_;
+  RowsView view_;
+};
+
+// `owner` is kept for as long as tensors look at the rows; null: the caller keeps them.
+Batch make_batch(const RowsView& rows, torch::Device device,
+                 const std::shared_ptr<const RowsMemory>& owner) {
+  const int64_t B = rows.rows, T = rows.length;
+  TORCH_CHECK(B >= 1 && T >= 1, "make_batch: no rows");
+  const auto tensor = [&]<typename V>(V* data, torch::IntArrayRef sizes) {
+    const auto view = torch::from_blob(
+        data, sizes, [owner](void*) {}, torch::CppTypeToScalarType<V>::value);
+    return view.to(device, /*non_blocking=*/true);
+  };
+  Batch batch;
+  bool one_document = true;
+  std::vector<int64_t> n_scored;
+  for (int64_t r = 0; r < B; ++r) {
+    check_tokens(rows.tokens + r * T, T);
+    one_document = one_document && is_one_document(rows.segment + r * T, T);
+    n_scored.push_back(settle_scoring(rows.targets + r * T,
+                                      rows.weights ? rows.weights + r * T : nullptr, T,
+                                      batch.total_weight));
+  }
+  batch.tokens = tensor(rows.tokens, {B, T});
+  batch.targets = tensor(rows.targets, {B, T});
+  if (!one_document) batch.segment = tensor(rows.segment, {B, T});
+  batch.samples = tensor(rows.samples, {B});
+  if (rows.weights) batch.weights = tensor(rows.weights, {B, T});
+
+  // A row of columns that are all unscored is simpler than none.
+  const int64_t n = std::max<int64_t>(1, *std::max_element(n_scored.begin(), n_scored.end()));
+  if (4 * n <= 3 * T) {
+    const auto columns =
+        torch::empty({B, n}, torch::TensorOptions(torch::kInt64).pinned_memory(device.is_cuda()));
+    for (int64_t r = 0; r < B; ++r) {
+      write_columns(rows.targets + r * T, n_scored[r], n,
+                    columns.mutable_data_ptr<int64_t>() + r * n);
+    }
+    batch.scored = columns.to(device, /*non_blocking=*/true);
+  }
+  return batch;
 }
 
 }  // namespace
 
+Batch make_batch(const RowsView& rows, torch::Device device) {
+  return make_batch(rows, device, nullptr);
+}
+
 Batch make_batch(const std::vector<Row>& rows, torch::Device device) {
-  TORCH_CHECK(!rows.empty(), "make_batch: no rows");
-  const size_t n_tokens = rows.front().tokens.size();
-  std::vector<int64_t> samples;
-  std::vector<Scoring> scorings;
-  bool weighted = false;
-  size_t most_scored = 1;  // a row of columns that are all unscored is simpler than none
-  Batch batch;
-  for (const Row& row : rows) {
-    TORCH_CHECK(row.tokens.size() == n_tokens && row.targets.size() == n_tokens &&
-                    row.segment.size() == n_tokens,
-                "make_batch: a row has ", row.tokens.size(), " tokens, ", row.targets.size(),
-                " targets and ", row.segment.size(), " segments, expected ", n_tokens, " each");
-    TORCH_CHECK(row.weights.empty() || row.weights.size() == n_tokens, "make_batch: a row has ",
-                row.weights.size(), " weights, expected ", n_tokens, " or none");
-    check_tokens(row);
-    samples.push_back(row.sample);
-    weighted = weighted || !row.weights.empty();
-    const Scoring& scoring = scorings.emplace_back(scoring_of(row));
-    most_scored = std::max(most_scored, scoring.n_scored);
-    for (const float weight : scoring.weights) batch.total_weight += static_cast<double>(weight);
-  }
-  batch.tokens = stack_rows<int64_t>(rows, std::mem_fn(&Row::tokens), device);
-  batch.targets = stack_rows<int64_t>(scorings, std::mem_fn(&Scoring::targets), device);
-  if (!std::all_of(rows.begin(), rows.end(), is_one_document)) {
-    batch.segment = stack_rows<int32_t>(rows, std::mem_fn(&Row::segment), device);
-  }
-  batch.samples = torch::tensor(samples, torch::kInt64).to(device);
-  if (weighted) batch.weights = stack_rows<float>(scorings, std::mem_fn(&Scoring::weights), device);
-  if (4 * most_scored <= 3 * n_tokens) {
-    const auto columns = [&](const Scoring& row) { return columns_of(row, most_scored); };
-    batch.scored = stack_rows<int64_t>(scorings, columns, device);
-  }
-  return batch;
+  const std::shared_ptr<const RowsMemory> memory = pack_rows(rows, rows_memory_for(device));
+  return make_batch(memory->view(), device, memory);
+}
+
+MakeRowsMemory rows_memory_for(torch::Device device) {
+  if (!device.is_cuda()) return make_rows_memory;
+  return [device](int64_t rows, int64_t length, bool weighted) {
+    return std::make_unique<PinnedRows>(rows, length, weighted, device);
+  };
 }
 
 Tensor positions_of(const Batch& batch) {

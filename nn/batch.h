@@ -20,6 +20,11 @@ struct Batch {
 /// Rows of equal length (core/packing pads them, with token 0) to `device`. Targets of weight 0 become unscored. `scored` is given when at most three quarters of
 /// the columns of any row are.
 Batch make_batch(const std::vector<Row>& rows, torch::Device device);
+/// The same from memory that the caller keeps until the batch is used up, and may find changed: targets of weight 0 are unscored in place. Beside a GPU copies from pinned memory do not wait.
+Batch make_batch(const RowsView& rows, torch::Device device);
+
+/// Memory for rows that batches on `device` are made from: pinned beside a GPU (given out again once the copies from it are done), plain on a CPU, where batches are views of it.
+MakeRowsMemory rows_memory_for(torch::Device device);
 
 /// positions [B, T] int64: columns counted from 0, from the start of each document where `segment` is given.
 Tensor positions_of(const Batch& batch);

@@ -2,7 +2,9 @@
 
 #include <chrono>
 
+#include "nn/batch.h"
 #include "train/setup.h"
+#include "train/start_record.h"
 #include "train/train_step.h"
 #include "train/validation.h"
 
@@ -12,6 +14,7 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   const auto tokenizer = load_tokenizer(given.data.tokenizer);
   const Plan plan(given, factory, *tokenizer);
   const TrainConfig& config = plan.stages().front().config;
+  check_tokenizer_of_data(plan, *tokenizer);
   make_deterministic(*config.training.threads);
   nlohmann::ordered_json origin;
   Run run = new_run(config, factory, *tokenizer, device, &origin);
@@ -25,10 +28,14 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   const Packing packing = run.model->packing();
   const auto sampler = make_sampler(config, packing);
   const int64_t rows_each = config.training.micro_batch_size.value();
-  std::vector<Row> rows;
-  for (int64_t i = 0; i < rows_each; ++i) rows.push_back(sampler->row(i));
+  const auto memory =
+      rows_memory_for(device)(rows_each, sampler->context_length(), sampler->weighted());
+  const RowsView rows = memory->view();
+  for (int64_t r = 0; r < rows_each; ++r) sampler->fill(r, rows, r);
   check_ids(rows, run.model->vocab_size(), "the training data");
-  Validation(config, packing).check_ids(run.model->vocab_size());
+  const Validation validation(config, packing);
+  validation.check_ids(run.model->vocab_size());
+  log_left_out(plan.stages().front(), *sampler, validation);
   apply_packing(rows, packing);
   for (int pass = 0; pass < 2; ++pass) {  // the first one also warms up
     const auto begin = std::chrono::steady_clock::now();

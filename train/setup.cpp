@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/json_lines.h"
 #include "core/log.h"
+#include "data/tokenize.h"
 #include "nn/recomputing_runner.h"
 #include "train/drift.h"
 
@@ -38,7 +39,7 @@ void compare_tokenizers(const Checkpoint& from, const Tokenizer& tokenizer) {
   const ConfigNode* data = config.find("data");
   if (path == "bytes" && !(data && data->find("tokenizer"))) {
     log_warning(from.folder() + " does not say which tokenizer its weights are for");
-  } else if (load_tokenizer(path)->model_bytes() != tokenizer.model_bytes()) {
+  } else if (tokenizer_hash(*load_tokenizer(path)) != tokenizer_hash(tokenizer)) {
     log_warning(from.folder() + " has another tokenizer than " + tokenizer.name());
   }
 }
@@ -82,7 +83,36 @@ void make_optimizer(Run& run, const TrainConfig& config) {
 
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
   const std::string bytes = tokenizer.model_bytes();
-  return {sha256_hex(std::as_bytes(std::span(bytes))).substr(0, 16), sampler.data_hash()};
+  const bool bytes_say_all = bytes.empty() || tokenizer.file_name() == "tokenizer.model";
+  const std::string hash = bytes_say_all ? sha256_hex(std::as_bytes(std::span(bytes)))  // as of old
+                                         : tokenizer_hash(tokenizer);
+  return {hash.substr(0, 16), sampler.data_hash()};
+}
+
+void check_tokenizer_of_data(const Plan& plan, const Tokenizer& tokenizer) {
+  const std::string expected = tokenizer_hash(tokenizer);
+  const auto check = [&](const SourceConfig& source) {
+    const std::string prefix = token_prefix(source.path);
+    const auto manifest = read_token_manifest(prefix);
+    if (!manifest) return;
+    std::string name, hash;
+    try {
+      const auto made_with = manifest->value("tokenizer", ordered_json::object());
+      name = get_string(made_with, "name");
+      hash = get_string(made_with, "sha256");
+    } catch (const std::runtime_error& error) {
+      throw bad_file(prefix + ".manifest.json", std::string("tokenizer: ") + error.what());
+    }
+    if (hash == expected) return;
+    throw bad_usage(prefix + ": was made with the tokenizer " + name + ", data.tokenizer is " +
+                    tokenizer.name() + (name == tokenizer.name() ? " with other contents" : "") +
+                    "; set data.tokenizer to the one it was made with, or run `tandem data "
+                    "tokenize` again");
+  };
+  for (const Stage& stage : plan.stages()) {
+    for (const auto& source : stage.config.data.train) check(source);
+    for (const auto& source : stage.config.data.validation) check(source);
+  }
 }
 
 void make_deterministic(int64_t threads) {
@@ -99,7 +129,7 @@ torch::Dtype dtype_of(const TrainingConfig& training) {
 std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config, const Packing& packing) {
   std::vector<SourceSpec> sources;
   for (const auto& source : config.data.train)
-    sources.push_back({source.path, source.weight, source.target_weights});
+    sources.push_back({source.file(), source.weight, source.view()});
   return std::make_shared<const Sampler>(sources, config.training.context_length,
                                          config.data.shuffle, config.data.mask_documents,
                                          static_cast<uint64_t>(config.training.seed), packing);

@@ -18,6 +18,10 @@ struct Origins {
 };
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
 
+/// Throws UserError (exit code 2) where a source of some stage says that it was made with another
+/// tokenizer; one without PATH.manifest.json says nothing.
+void check_tokenizer_of_data(const Plan& plan, const Tokenizer& tokenizer);
+
 /// Same numbers from same inputs in this process: `threads` of them, and kernels whose results do
 /// not depend on timing.
 void make_deterministic(int64_t threads);

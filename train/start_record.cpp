@@ -92,4 +92,25 @@ void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sam
   }
 }
 
+void log_left_out(const Stage& stage, const Sampler& sampler, const Validation& validation) {
+  const auto log = [](const char* what, const SourceConfig& source, const WindowView& view) {
+    for (const auto& phrase : view.documents().left_out())
+      log_line(fmt::format("{}: left out {} of {}", what, phrase, source.path));
+  };
+  const DataConfig& data = stage.config.data;
+  for (size_t i = 0; i < data.train.size(); ++i) {
+    const TrainSourceConfig& source = data.train[i];
+    const WindowView& view = sampler.view(static_cast<int64_t>(i));
+    log("train", source, view);
+    if (source.upsample && view.documents().upsampled() == 0)
+      log_warning(fmt::format("data.train[{}].upsample has no effect: {}", i,
+                              source.upsample->times == 1
+                                  ? "times is 1"
+                                  : fmt::format("{} has no document of {} tokens or more",
+                                                source.path, with_commas(source.upsample->from))));
+  }
+  for (size_t i = 0; i < data.validation.size(); ++i)
+    log("validation", data.validation[i], validation.view(i));
+}
+
 }  // namespace tandem

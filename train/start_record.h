@@ -5,6 +5,7 @@
 #include "train/plan.h"
 #include "train/setup.h"
 #include "train/train_step.h"
+#include "train/validation.h"
 
 // What a process says of itself when it begins to train.
 
@@ -21,5 +22,8 @@ void warn_of_changes(const nlohmann::ordered_json& before, const nlohmann::order
 /// Logs model, FLOPs, data, steps, device and folder, and which settings have no effect.
 void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sampler& sampler,
                  const std::string& run_folder);
+
+/// Logs which documents the sources of `stage` leave out, and where upsampling has no effect.
+void log_left_out(const Stage& stage, const Sampler& sampler, const Validation& validation);
 
 }  // namespace tandem

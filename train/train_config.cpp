@@ -71,6 +71,32 @@ struct StepRules {
 
 }  // namespace
 
+void SourceConfig::check(Checker& check) const {
+  check.require(!path.empty(), "path", path, "a token file");
+  check.require(!dtype || *dtype == "uint16" || *dtype == "uint32", "dtype", dtype.value_or(""),
+                "uint16 or uint32");
+  check.require(!max_length || *max_length >= min_length.value_or(1), "max_length",
+                std::to_string(max_length.value_or(0)),
+                "at least min_length (" + std::to_string(min_length.value_or(1)) + ")");
+}
+
+TokenFileSpec SourceConfig::file() const {
+  return {path, dtype, eos_id, target_weights ? TargetWeights::kRead : TargetWeights::kNone};
+}
+
+ViewSpec SourceConfig::view() const {
+  return {.min_length = min_length.value_or(0), .max_length = max_length.value_or(0)};
+}
+
+ViewSpec TrainSourceConfig::view() const {
+  ViewSpec spec = SourceConfig::view();
+  if (upsample) {
+    spec.upsample_from = upsample->from;
+    spec.upsample_times = upsample->times;
+  }
+  return spec;
+}
+
 void TrainingConfig::check(Checker& check) const {
   const std::string length = "context_length (" + std::to_string(context_length) + ")";
   if (batch_ramp) {

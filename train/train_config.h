@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "data/document_view.h"
 #include "data/tokenizer.h"
 #include "nn/model_factory.h"
 
@@ -24,35 +25,55 @@ struct InitConfig {
   }
 };
 
-struct TrainSourceConfig {
-  std::string path;     // token file, without .bin and .idx
-  double weight = 1.0;  // share of the samples, relative to the other sources
-  bool target_weights =
-      false;  // the loss weighs each token as PATH.weights says: float32, one a token
+/// Tokens that training or validation reads.
+struct SourceConfig {
+  std::string path;                   // indexed dataset without .bin and .idx, headerless file, or packed chunks without _0000000000.bin
+  std::optional<std::string> dtype;   // uint16 | uint32: the file is headerless
+  std::optional<int64_t> eos_id;      // ends the documents of headerless files and packed chunks
+  bool target_weights = false;        // the loss weighs each token as PATH.weights says: float32, one a token
+  std::optional<int64_t> min_length;  // tokens; shorter documents are left out
+  std::optional<int64_t> max_length;  // tokens; longer documents are left out
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("path", path);
-    visit.value("weight", weight, above(0));
+    visit.optional("dtype", dtype);
+    visit.optional("eos_id", eos_id, at_least(0));
     visit.value("target_weights", target_weights);
+    visit.optional("min_length", min_length, at_least(1));
+    visit.optional("max_length", max_length, at_least(1));
   }
-  void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
+  void check(Checker& check) const;
+  TokenFileSpec file() const;
+  ViewSpec view() const;
 };
 
-struct ValidationSourceConfig {
-  std::string path;             // token file, without .bin and .idx
-  bool target_weights = false;  // as in data.train
+/// Long documents come more often (YOCO, sec. 4.2).
+struct UpsampleConfig {
+  int64_t from = 1;   // tokens of the documents it is about
+  int64_t times = 1;  // how often each comes in an epoch
   template <typename Visitor>
   void fields(Visitor& visit) {
-    visit.value("path", path);
-    visit.value("target_weights", target_weights);
+    visit.value("from", from, at_least(1));
+    visit.value("times", times, at_least(1));
   }
-  void check(Checker& check) const { check.require(!path.empty(), "path", path, "a token file"); }
+};
+
+struct TrainSourceConfig : SourceConfig {
+  double weight = 1.0;                     // share of the samples, relative to the other sources
+  std::optional<UpsampleConfig> upsample;  // absent: every document once an epoch
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    SourceConfig::fields(visit);
+    visit.value("weight", weight, above(0));
+    visit.section("upsample", upsample);
+  }
+  ViewSpec view() const;
 };
 
 struct DataConfig {
-  std::string tokenizer = "bytes";  // a tokenizer.model, or: bytes
+  std::string tokenizer = "bytes";  // bytes, or what data/tokenizer.h lists: a tokenizer.model, tokenizer.json, NAME:PATH
   std::vector<TrainSourceConfig> train;
-  std::vector<ValidationSourceConfig> validation;  // empty: no validation
+  std::vector<SourceConfig> validation;  // empty: no validation
   std::string shuffle = "windows";  // what is put into a new order each epoch: windows | documents
   bool mask_documents = false;      // tokens see their own document only
   template <typename Visitor>

@@ -15,12 +15,11 @@ struct MicroBatches {
   double total_weight = 0;
 };
 
-MicroBatches make_micro_batches(const std::vector<Row>& rows, int64_t size, torch::Device device) {
+MicroBatches make_micro_batches(const RowsView& rows, int64_t size, torch::Device device) {
   MicroBatches made;
-  for (size_t begin = 0; begin < rows.size(); begin += static_cast<size_t>(size)) {
-    const size_t end = std::min(rows.size(), begin + static_cast<size_t>(size));
-    const auto at = [&](size_t i) { return rows.begin() + static_cast<std::ptrdiff_t>(i); };
-    made.batches.push_back(make_batch({at(begin), at(end)}, device));
+  for (int64_t first = 0; first < rows.rows; first += size) {
+    const RowsView micro = rows.slice(first, std::min(size, rows.rows - first));
+    made.batches.push_back(make_batch(micro, device));
     made.total_weight += made.batches.back().total_weight;
   }
   return made;
@@ -29,19 +28,17 @@ MicroBatches make_micro_batches(const std::vector<Row>& rows, int64_t size, torc
 }  // namespace
 
 // Better said here than by an index error on some device.
-void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::string& what) {
+void check_ids(const RowsView& rows, int64_t vocab_size, const std::string& what) {
   int64_t highest = 0;
-  for (const Row& row : rows) {
-    for (const auto* ids : {&row.tokens, &row.targets})
-      highest = std::max(highest, *std::max_element(ids->begin(), ids->end()));
-  }
+  for (const int64_t* ids : {rows.tokens, rows.targets})
+    highest = std::max(highest, *std::max_element(ids, ids + rows.rows * rows.length));
   if (highest < vocab_size) return;
   throw UserError(kExitBadFile, what + " holds token " + std::to_string(highest) +
                                     ", the model's vocab_size is " + std::to_string(vocab_size) +
                                     "; tokenize the data with the tokenizer of data.tokenizer");
 }
 
-Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config) {
+Tensor accumulate_gradients(Run& run, const RowsView& rows, const TrainConfig& config) {
   ForwardContext context;
   context.random =
       RandomStream(static_cast<uint64_t>(config.training.seed), static_cast<uint64_t>(run.step));
@@ -62,7 +59,7 @@ Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainC
   return mean;
 }
 
-StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config, double lr) {
+StepStats train_step(Run& run, const RowsView& rows, const TrainConfig& config, double lr) {
   check_ids(rows, run.model->vocab_size(), "the training data");
   const Tensor loss = accumulate_gradients(run, rows, config);
   const std::optional<double> limit = run.spikes ? run.spikes->limit() : std::nullopt;
@@ -80,8 +77,8 @@ StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& 
     const bool finite = std::isfinite(stats.loss) && std::isfinite(stats.grad_norm);
     stats.bad = finite ? BadStep::kSpike : BadStep::kNotFinite;
   }
-  stats.tokens = static_cast<int64_t>(rows.size()) * config.training.context_length;
-  run.next_sample += static_cast<int64_t>(rows.size());
+  stats.tokens = rows.rows * config.training.context_length;
+  run.next_sample += rows.rows;
   const bool skipped = stats.bad != BadStep::kNone;
   run.skipped += skipped;
   run.skipped_in_a_row = skipped ? run.skipped_in_a_row + 1 : 0;

@@ -32,16 +32,17 @@ struct Run {
 
 /// Throws UserError (exit code 66) where `rows` hold an id that the model has not: `what`, such as
 /// "the training data", is of another tokenizer.
-void check_ids(const std::vector<Row>& rows, int64_t vocab_size, const std::string& what);
+void check_ids(const RowsView& rows, int64_t vocab_size, const std::string& what);
 
 /// One forward and backward pass over each micro-batch of `rows`, weighted so that the gradients
 /// add up to those of the mean NLL over all scored targets of the step. Returns that mean, float64,
-/// one element on the device.
-Tensor accumulate_gradients(Run& run, const std::vector<Row>& rows, const TrainConfig& config);
+/// one element on the device. `rows` are the caller's until the device is done with them; their
+/// targets of weight 0 become unscored.
+Tensor accumulate_gradients(Run& run, const RowsView& rows, const TrainConfig& config);
 
-/// Optimizer step number run.step on `rows` with learning rate `lr`; counts it and its samples. A
-/// step that is not finite, or a spike under run.spikes, changes no weight. Seconds of the result
+/// Optimizer step number run.step on `rows` with learning rate `lr`; counts it and its samples, and
+/// is done with them. A step that is not finite, or a spike under run.spikes, changes no weight. Seconds of the result
 /// are the caller's to add.
-StepStats train_step(Run& run, const std::vector<Row>& rows, const TrainConfig& config, double lr);
+StepStats train_step(Run& run, const RowsView& rows, const TrainConfig& config, double lr);
 
 }  // namespace tandem

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "data/loader.h"
+#include "nn/batch.h"
 #include "train/async_save.h"
 #include "train/metrics.h"
 #include "train/plan.h"
@@ -119,6 +120,7 @@ TrainOutcome Trainer::train() {
       }
       if (save_failed_) break;
       enter(Checkpoint(outcome_.checkpoint));  // as a process would that begins here
+      log_left_out(*stage_, *sampler_, *validation_);
     }
     leave = run_stage();
   }
@@ -137,6 +139,7 @@ bool Trainer::prepare() {
   }
   tokenizer_ = load_tokenizer(given_.data.tokenizer);
   plan_.emplace(given_, factory_, *tokenizer_);
+  check_tokenizer_of_data(*plan_, *tokenizer_);
   make_deterministic(*plan_->config().training.threads);
 
   if (checkpoint) {
@@ -184,6 +187,7 @@ void Trainer::record_start() {
   TrainConfig shown = plan_->config();
   dir_.record_start(to_yaml(write_config(shown)), facts, start);
   log_summary(*plan_, *stage_, run_, *sampler_, dir_.path());
+  log_left_out(*stage_, *sampler_, *validation_);
 }
 
 Metrics Trainer::make_metrics() const {
@@ -207,16 +211,20 @@ Leave Trainer::run_stage() {
   Metrics metrics = make_metrics();
   if (validation_missing(run_.step)) validation_left_ = !validate(metrics);
 
-  const int64_t first_step = run_.step;
-  Loader loader(sampler_, run_.next_sample,
-                [plan = &*plan_, first_step](int64_t k) { return plan->rows(first_step + k); });
+  const auto rows_of_step = [plan = &*plan_, first_step = run_.step,
+                             next = run_.next_sample](int64_t k) mutable {
+    const SampleRange step = {next, plan->rows(first_step + k)};
+    next += step.n;
+    return share_of(step, /*rank=*/0, /*world=*/1);
+  };
+  Loader loader(sampler_, rows_of_step, /*ahead=*/4, rows_memory_for(options_.device));
   Leave leave = validation_left_ || stop_at_reached() ? Leave::kStopped : Leave::kStageDone;
   while (run_.step < stage_->end && leave == Leave::kStageDone) {
     const auto begin = Clock::now();
-    std::vector<Row> rows = loader.next();
+    const auto rows = loader.next();
     const double data_seconds = seconds_since(begin);
-    apply_packing(rows, stage_->packing);
-    StepStats stats = train_step(run_, rows, config(), plan_->lr(run_.step));
+    apply_packing(rows->view(), stage_->packing);
+    StepStats stats = train_step(run_, rows->view(), config(), plan_->lr(run_.step));
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);
     stats.save_seconds = std::exchange(save_seconds_, 0);
@@ -292,6 +300,7 @@ double Trainer::save() {
   snapshot_.step = run_.step;
   snapshot_.config_yaml = to_yaml(write_config(resolved));
   snapshot_.tokenizer_model = tokenizer_->model_bytes();
+  snapshot_.tokenizer_file = tokenizer_->file_name();
   snapshot_.state = state_of(run_, *stage_, origins_);
   const auto hand_over = [this] { saver_->save(snapshot_, config().checkpoint, run_.last_due); };
   if (!written(hand_over)) save_failed_ = true;

@@ -1,6 +1,7 @@
 #include "train/validation.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "train/train_step.h"
 
@@ -13,9 +14,8 @@ Validation::Validation(const TrainConfig& config, const Packing& packing)
   const auto& sources = config.data.validation;
   const int64_t length = config.training.context_length;
   for (const auto& source : sources) {
-    const auto weights = source.target_weights ? TargetWeights::kRead : TargetWeights::kNone;
-    views_.emplace_back(std::make_shared<const TokenFile>(source.path, weights), length, "none",
-                        RandomStream(), packing);
+    DocumentView documents(std::make_shared<const TokenFile>(source.file()), source.view());
+    views_.emplace_back(std::move(documents), length, "none", RandomStream(), packing);
     const int64_t share = config.validation.tokens / static_cast<int64_t>(sources.size()) / length;
     windows_.push_back(std::clamp<int64_t>(share, 1, views_.back().windows()));
   }
@@ -30,8 +30,10 @@ std::vector<Row> Validation::rows(size_t v, int64_t begin) const {
 
 void Validation::check_ids(int64_t vocab_size) const {
   for (size_t v = 0; v < views_.size(); ++v) {
-    for (int64_t begin = 0; begin < windows_[v]; begin += batch_)
-      tandem::check_ids(rows(v, begin), vocab_size, "the validation data");
+    for (int64_t k = 0; k < windows_[v]; ++k) {
+      Row row = views_[v].window(k, mask_documents_);
+      tandem::check_ids(view_of(row), vocab_size, "the validation data");
+    }
   }
 }
 

@@ -15,6 +15,7 @@ class Validation {
  public:
   Validation(const TrainConfig& config, const Packing& packing);  ///< `config` is resolved
   bool empty() const { return views_.empty(); }
+  const WindowView& view(size_t source) const { return views_[source]; }
   /// Throws UserError (exit code 66) where it holds an id that the model has not.
   void check_ids(int64_t vocab_size) const;
   /// NLL over all of it; nothing when `stop` became true on the way.

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "data/token_file.h"
+#include "data/token_file_writer.h"
 #include "data/tokenizer.h"
 #include "tests/cli/tiny_checkpoint.h"
 #include "tests/data/temp_folder.h"
@@ -22,7 +23,7 @@ class EvalCommandTest : public testing::Test {
     const auto text =
         load_tokenizer("bytes")->encode("In the beginning God created the heaven and the earth.");
     writer.add_document(text);
-    writer.finish();
+    writer.publish();
   }
   Ran eval(std::vector<std::string> arguments) {
     return run_captured(run_eval, "tandem eval", arguments);

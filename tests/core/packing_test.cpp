@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -203,6 +204,95 @@ TEST(PackingTest, RefusesWhatCannotBeLaidOut) {
       });
   expect_error<std::logic_error>("padding_to_continue: a prompt of 0 tokens, expected at least 1",
                                  [] { kBlocks.padding_to_continue(0); });
+}
+
+Row numbered_row(int64_t first, bool weighted) {
+  Row row = {{first, first + 1, first + 2}, {first + 1, first + 2, kNo}, {0, 0, 1}, first * 1000};
+  if (weighted) row.weights = {0.5f, 2.f, 0.f};
+  return row;
+}
+
+TEST(PackingTest, RowsArePackedOneBehindTheOther) {
+  const auto memory = pack_rows(std::vector<Row>{numbered_row(10, false), numbered_row(20, true)});
+  const RowsView rows = memory->view();
+  EXPECT_EQ(rows.rows, 2);
+  EXPECT_EQ(rows.length, 3);
+  EXPECT_THAT(std::span(rows.tokens, 6), ElementsAre(10, 11, 12, 20, 21, 22));
+  EXPECT_THAT(std::span(rows.targets, 6), ElementsAre(11, 12, kNo, 21, 22, kNo));
+  EXPECT_THAT(std::span(rows.segment, 6), ElementsAre(0, 0, 1, 0, 0, 1));
+  EXPECT_THAT(std::span(rows.weights, 6), ElementsAre(1.f, 1.f, 1.f, 0.5f, 2.f, 0.f));
+  EXPECT_THAT(std::span(rows.samples, 2), ElementsAre(10'000, 20'000));
+  EXPECT_EQ(pack_rows(std::vector<Row>{numbered_row(10, false)})->view().weights, nullptr);
+  EXPECT_EQ(pack_rows({})->view().rows, 0);
+}
+
+TEST(PackingTest, RowsArePackedIntoTheMemoryThatIsMade) {
+  std::vector<const RowsMemory*> made;
+  const auto memory = pack_rows(std::vector<Row>{numbered_row(10, true), numbered_row(20, true)},
+                                [&](int64_t rows, int64_t length, bool weighted) {
+                                  EXPECT_EQ(rows, 2);
+                                  EXPECT_EQ(length, 3);
+                                  EXPECT_TRUE(weighted);
+                                  auto plain = make_rows_memory(rows, length, weighted);
+                                  made.push_back(plain.get());
+                                  return plain;
+                                });
+  EXPECT_THAT(made, ElementsAre(memory.get()));
+}
+
+TEST(PackingTest, SlicesAreRowsOfTheSameMemory) {
+  std::vector<Row> rows;
+  for (const int64_t first : {10, 20, 30, 40, 50}) rows.push_back(numbered_row(first, true));
+  const auto memory = pack_rows(rows);
+  const RowsView slice = memory->view().slice(1, 3).slice(1, 2);
+  EXPECT_EQ(slice.rows, 2);
+  EXPECT_THAT(std::span(slice.tokens, 6), ElementsAre(30, 31, 32, 40, 41, 42));
+  EXPECT_THAT(std::span(slice.targets, 6), ElementsAre(31, 32, kNo, 41, 42, kNo));
+  EXPECT_THAT(std::span(slice.samples, 2), ElementsAre(30'000, 40'000));
+  slice.weights[0] = 7;
+  slice.segment[5] = 9;
+  EXPECT_EQ(memory->view().weights[2 * 3], 7);
+  EXPECT_EQ(memory->view().segment[3 * 3 + 2], 9);
+  expect_error<std::logic_error>("RowsView::slice: rows 4 to 6 of 5",
+                                 [&] { memory->view().slice(4, 2); });
+  expect_error<std::logic_error>("RowsView::slice: rows -1 to 1 of 5",
+                                 [&] { memory->view().slice(-1, 2); });
+}
+
+TEST(PackingTest, PackedRowsAreUnscoredAsRowsAre) {
+  std::vector<Row> rows = {row_of_segments({0, 0, 0, 0, 0, 0, 0, -1, -1, 1, 1, -1, 2, 2}),
+                           row_of_segments({-1, -1, 0, 0, 0, 0, 0, -1, -1, 0, 0, 0, 1, 1}),
+                           row_of_segments({0, 0, 0, 0, -1, -1, -1, -1, 3, 3, 3, 3, 3, 3})};
+  for (const Packing& packing :
+       {kBlocks, kBlocksWithoutPadding, Packing{}, {.multiple = 2, .unscored_prefix = 99}}) {
+    for (const bool weighted : {false, true}) {
+      std::vector<Row> apart = rows;
+      for (Row& row : apart) row.weights.resize(weighted ? row.weights.size() : 0);
+      const auto memory = pack_rows(apart);
+      apply_packing(apart, packing);
+      apply_packing(memory->view(), packing);
+      const RowsView together = memory->view();
+      for (size_t r = 0; r < apart.size(); ++r) {
+        EXPECT_TRUE(std::ranges::equal(apart[r].targets, std::span(together.targets + 14 * r, 14)));
+        EXPECT_TRUE(!weighted ||
+                    std::ranges::equal(apart[r].weights, std::span(together.weights + 14 * r, 14)));
+      }
+    }
+  }
+}
+
+TEST(PackingTest, RowsOfDifferentLengthsAreNotPacked) {
+  Row two = numbered_row(20, true);
+  two.tokens.pop_back();
+  expect_error<std::logic_error>(
+      "pack_rows: a row has 2 tokens, 3 targets and 3 segments, expected 3 each", [&] {
+        pack_rows(std::vector<Row>{numbered_row(10, false), two});
+      });
+  two = numbered_row(20, true);
+  two.weights.pop_back();
+  expect_error<std::logic_error>("pack_rows: a row has 2 weights, expected 3 or none", [&] {
+    pack_rows(std::vector<Row>{numbered_row(10, false), two});
+  });
 }
 
 }  // namespace

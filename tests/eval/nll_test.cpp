@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "data/sampler.h"
+#include "data/token_file_writer.h"
 #include "tests/data/temp_folder.h"
 #include "tests/nn/block_model.h"
 #include "tests/nn/tiny_model.h"
@@ -20,7 +21,7 @@ class NllTest : public testing::Test {
   void SetUp() override {
     TokenFileWriter writer(data_, kVocabulary);
     for (const auto& document : documents_) writer.add_document(document);
-    writer.finish();
+    writer.publish();
     file_ = std::make_shared<const TokenFile>(data_);
     for (const auto& document : documents_)
       stream_.insert(stream_.end(), document.begin(), document.end());
@@ -241,7 +242,7 @@ TEST_F(NllTest, WindowsHaveTheModelsPositionsAtMost) {
 
 TEST_F(NllTest, WindowsSideBySideAreThoseOfTraining) {
   for (const bool mask : {false, true}) {
-    const WindowView view(file_, 5, "none", RandomStream(1));
+    const WindowView view(DocumentView(file_, {}), 5, "none", RandomStream(1));
     auto w = windows(5, 5);
     w.mask_documents = mask;
     ASSERT_EQ(w.count(), view.windows());

@@ -10,6 +10,7 @@
 #include "core/json_lines.h"
 #include "core/progress.h"
 #include "data/token_file.h"
+#include "data/token_file_writer.h"
 #include "tests/process.h"
 #include "tests/soak/soak.h"
 
@@ -58,7 +59,7 @@ void write_tokens(const std::string& prefix, Draws draws, int64_t documents) {
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = first + static_cast<int32_t>(i % 50);
     writer.add_document(tokens);
   }
-  writer.finish();
+  writer.publish();
 }
 
 /// The lines of metrics.jsonl without what depends on the clock.

@@ -11,6 +11,7 @@
 #include "core/json_lines.h"
 #include "core/random.h"
 #include "data/token_file.h"
+#include "data/token_file_writer.h"
 #include "nn/checkpoint.h"
 #include "nn/transformer.h"
 #include "tests/data/temp_folder.h"
@@ -56,7 +57,7 @@ inline void write_tokens(const std::string& prefix, uint64_t seed, int64_t docum
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = first + static_cast<int32_t>(i % 50);
     writer.add_document(tokens);
   }
-  writer.finish();
+  writer.publish();
 }
 
 /// The config of a run on FOLDER/train and FOLDER/valid, which are written when they are missing.

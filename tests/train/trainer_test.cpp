@@ -77,7 +77,8 @@ std::pair<Tensor, Tensors> gradients_in(const TempFolder& folder, int64_t size) 
     rows.push_back(sampler->row(i));
     for (int64_t t = 0; t < i; ++t) rows.back().targets[t] = kIgnored;
   }
-  const Tensor loss = accumulate_gradients(run, rows, config);
+  const auto packed = pack_rows(rows);
+  const Tensor loss = accumulate_gradients(run, packed->view(), config);
   Tensors gradients;
   for (const auto& gradient : run.optimizer->main_gradients())
     gradients.push_back(gradient.clone());
@@ -107,7 +108,7 @@ TEST(TrainerTest, TheLossIsTheMeanOverTheStepsTargets) {
   for (size_t t = 1; t < 13; ++t) rows[0].targets[t] = kIgnored;  // 1 target here, 13 elsewhere
   const ScoreResult scored = score_rows(*run.model, rows, torch::kCPU, 6);
   EXPECT_EQ(scored.weight, 1 + 5 * 13);
-  const StepStats stats = train_step(run, rows, config, 0.005);
+  const StepStats stats = train_step(run, pack_rows(rows)->view(), config, 0.005);
   EXPECT_NEAR(stats.loss, scored.nll_sum / scored.weight, 1e-6);
   EXPECT_EQ(stats.step, 1);
   EXPECT_EQ(stats.tokens, 78);
@@ -124,7 +125,7 @@ TEST(TrainerTest, RowsWithoutTargetsAreNoCatastrophe) {
   std::vector<Row> rows;
   for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config, {})->row(i));
   apply_packing(rows, {.multiple = 1, .unscored_prefix = 13});
-  const StepStats stats = train_step(run, rows, config, 0.005);
+  const StepStats stats = train_step(run, pack_rows(rows)->view(), config, 0.005);
   EXPECT_EQ(stats.loss, 0);
   EXPECT_EQ(stats.grad_norm, 0);
   EXPECT_EQ(stats.bad, BadStep::kNone);
@@ -218,6 +219,110 @@ TEST(TrainerTest, IdsOfAnotherTokenizerAreRefused) {
   TrainConfig config = tiny_config(folder.path(), {"model.vocab_size=100"});
   const std::string dry = error_of([&] { dry_run(config, tiny_factory(), torch::kCPU); });
   EXPECT_TRUE(dry.starts_with("the training data holds token ")) << dry;
+}
+
+TEST(TrainerTest, SaysWhatIsLeftOut) {
+  const TempFolder folder;
+  tiny_yaml(folder.path());
+  const auto phrase = [&](const std::string& name, const ViewSpec& spec) {
+    const DocumentView view(std::make_shared<TokenFile>(folder / name), spec);
+    EXPECT_EQ(view.left_out().size(), 1u);
+    return view.left_out()[0] + " of " + folder / name;
+  };
+  train_tiny(folder, "run",
+             {"data.train=[{path: " + (folder / "train") +
+                  ", min_length: 30, upsample: {from: 60, times: 2}}]",
+              "data.validation=[{path: " + (folder / "valid") + ", max_length: 40}]",
+              "training={context_length: 13, tokens_per_step: 78, micro_batch_size: 2}",
+              "stages=[{steps: 2}, {steps: 1, data: {train: [{path: " + (folder / "train") +
+                  ", min_length: 45, upsample: {from: 50, times: 3}}]}}]",
+              "lr_schedule={name: constant}"});
+  std::string log = read_text(folder / "run/log.txt");
+  const size_t second = log.find("stage 1: steps 3 to 3");
+  ASSERT_NE(second, log.npos) << log;
+  const std::string validation = "validation: left out " + phrase("valid", {.max_length = 40});
+  for (const std::string& line :
+       {"train: left out " + phrase("train", {.min_length = 30}), validation,
+        "data.train[0].upsample has no effect: " + folder / "train" +
+            " has no document of 60 tokens or more"}) {
+    EXPECT_LT(log.find(line), second) << line << " is not in\n" << log;
+  }
+  const std::string later = "train: left out " + phrase("train", {.min_length = 45});
+  EXPECT_EQ(log.find(later), log.rfind(later));
+  EXPECT_NE(log.find(later), log.npos) << log;
+  EXPECT_EQ(log.find("has no effect: ", second), log.npos);
+  // The first stage of a dry run says so too.
+  testing::internal::CaptureStderr();
+  TrainConfig config = tiny_config(
+      folder.path(), {"data.train=[{path: " + (folder / "train") + ", min_length: 30}]"});
+  dry_run(config, tiny_factory(), torch::kCPU);
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("train: left out "), std::string::npos);
+}
+
+TEST(TrainerTest, FilteredDocumentsAreNotLearntFrom) {
+  const TempFolder folder;
+  {
+    TokenFileWriter writer(folder / "mixed", 258);
+    for (int32_t d = 0; d < 30; ++d)
+      writer.add_document(std::vector<int32_t>(static_cast<size_t>(d % 2 ? 20 : 31), 7 + d % 2));
+    writer.publish();
+  }
+  const TrainConfig config =
+      tiny_config(folder.path(), {"data.train=[{path: " + (folder / "mixed") +
+                                  ", max_length: 25, upsample: {from: 20, times: 2}}]"});
+  const auto sampler = make_sampler(config, {});
+  EXPECT_EQ(sampler->tokens_per_epoch(), 15 * 20 * 2);
+  for (int64_t sample = 0; sample < 100; ++sample) {
+    const Row row = sampler->row(sample);
+    for (size_t t = 0; t < row.tokens.size(); ++t)
+      EXPECT_EQ(row.tokens[t], row.segment[t] < 0 ? 0 : 8);
+  }
+}
+
+TEST(TrainerTest, TokensOfAnotherTokenizerAreRefusedByTheirManifest) {
+  const TempFolder folder;
+  tiny_yaml(folder.path());
+  const auto manifest = [&](const std::string& name, const std::string& tokenizer) {
+    write_file(folder / name + ".manifest.json",
+               R"({"format": "tandem tokens", "version": 1, "tokenizer": )" + tokenizer + "}");
+  };
+  const auto said = [](const std::string& name, const std::string& hash) {
+    return R"({"name": ")" + name + R"(", "sha256": ")" + hash + R"(", "vocab_size": 258})";
+  };
+  const auto bytes = load_tokenizer("bytes");
+  const std::string hash = tokenizer_hash(*bytes), other(64, '0');
+  manifest("train", said("bytes", hash));
+  EXPECT_EQ(train_tiny(folder, "run", {}, 1).step, 1);  // valid has none, which says nothing
+
+  const std::string advice =
+      "; set data.tokenizer to the one it was made with, or run `tandem data tokenize` again";
+  manifest("valid", said("books.model", other));
+  const std::string message = folder / "valid" +
+                              ": was made with the tokenizer books.model, data.tokenizer is bytes" +
+                              advice;
+  EXPECT_EQ(error_of([&] { train_tiny(folder, "other"); }, kExitUsage), message);
+  EXPECT_EQ(error_of([&] { train_tiny(folder, "run"); }, kExitUsage), message);
+  EXPECT_EQ(error_of([&] { dry_run(tiny_config(folder.path()), tiny_factory(), torch::kCPU); },
+                     kExitUsage),
+            message);
+  EXPECT_EQ(train_tiny(folder, "run", {"data.validation=[]"}, 2).step, 2);
+  // Of later stages too, before the first step.
+  const std::vector<std::string> staged = {
+      "training={context_length: 13, tokens_per_step: 78, micro_batch_size: 2}",
+      "lr_schedule={name: constant}", "data.validation=[]",
+      "stages=[{steps: 2}, {steps: 1, data: {validation: [{path: " + (folder / "valid.bin") +
+          "}]}}]"};
+  EXPECT_EQ(error_of([&] { train_tiny(folder, "staged", staged); }, kExitUsage), message);
+
+  manifest("train", said("bytes", other));
+  EXPECT_EQ(error_of([&] { train_tiny(folder, "other"); }, kExitUsage),
+            folder / "train" +
+                ": was made with the tokenizer bytes, data.tokenizer is bytes with other contents" +
+                advice);
+  manifest("train", "{}");
+  EXPECT_TRUE(error_of([&] {
+                train_tiny(folder, "other");
+              }).starts_with(folder / "train.manifest.json" + ": tokenizer: "));
 }
 
 TEST(TrainerTest, RowsAreWhatTheModelCanRead) {
