@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/bench_loader.h"
 #include "cli/bench_record.h"
+#include "cli/bench_tokenizer.h"
 #include "cli/commands.h"
 #include "cli/inference_table.h"
 #include "cli/load_model.h"
@@ -16,7 +18,7 @@
 #include "core/log.h"
 
 // `tandem bench inference`: how long a prompt takes, how long a token after it, and what both need
-// of memory.
+// of memory; and the way to the other benchmarks.
 
 namespace tandem {
 namespace {
@@ -111,7 +113,11 @@ int run_bench(int argc, const char* const* argv) {
       *app.add_subcommand("inference", "Time of a prompt, time of a token after it, and memory");
   BenchOptions options;
   add_bench_options(inference, options);
+  const auto bench_tokenizer = add_tokenizer_bench(app);
+  const auto bench_loader = add_loader_bench(app);
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
+  if (app.got_subcommand("tokenizer")) return bench_tokenizer();
+  if (app.got_subcommand("loader")) return bench_loader();
   return run_inference(inference, options);
 }
 

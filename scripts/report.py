@@ -5,6 +5,8 @@
     .venv/bin/python scripts/report.py memory bench.jsonl ...           what a prompt takes beyond the state
     .venv/bin/python scripts/report.py block-transformer bench.jsonl    decoding and the paper's protocol against the vanilla model
     .venv/bin/python scripts/report.py checkpoint-cost --out F RUN ...  stalls and slow-down of runs named MODE-roundN
+    .venv/bin/python scripts/report.py tokenizers tokenizers.json       MB/s against other libraries
+    .venv/bin/python scripts/report.py data tokenize.json loader.json   speed by threads, memory by size, and waiting for rows
 """
 
 import argparse
@@ -290,6 +292,40 @@ def checkpoint_cost(runs, first_steps, out):
                  "total against none of the same round, %"], rows)
 
 
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def tokenizers(path):
+    results = read_json(path)
+    print(f"{results['cpu']}; " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + "; median MB/s (smallest–largest).\n")
+
+    def name_of_call(library, call, threads):
+        return library + (f", {call}" if call else "") + (f", {threads} threads" if threads > 1 else "")
+    rows = [[record["vocabulary"], record["text"], name_of_call(record["library"], record["call"], record["threads"]), f"{record['tokens']:,}",
+             f"{record['mb_per_s']:.1f} ({record['smallest_mb_per_s']:.1f}–{record['largest_mb_per_s']:.1f})", f"{record['first_mb_per_s']:.1f}"]
+            for record in results["records"]]
+    print_table(["vocabulary", "text", "library", "tokens", "MB/s", "first pass"], rows)
+    rows = [[ratio["vocabulary"], ratio["text"], name_of_call(*ratio["of"]), name_of_call(*ratio["to"]),
+             f"{ratio['ratio']:.2f} ({ratio['smallest']:.2f}–{ratio['largest']:.2f})", f"{ratio['first_pass_ratio']:.2f}"] for ratio in results["ratios"]]
+    print_table(["vocabulary", "text", "speed of", "over", "ratio (of rounds)", "first pass"], rows)
+
+
+def data(tokenize_path, loader_path):
+    results = read_json(tokenize_path)
+    print(f"{results['cpu']}, {results['cores']} cores, tandem {results['versions']['tandem']}\n")
+    rows = [[name_of(scaling["tokenizer"]), scaling["input"], str(one["threads"]), f"{one['mb_per_s']:.1f} ({one['smallest']:.1f}–{one['largest']:.1f})",
+             f"{one['speedup']:.2f}"] for scaling in results["scaling"] for one in scaling["threads"]]
+    print_table(["tokenizer", "input", "threads", "MB/s", "against one thread"], rows)
+    rows = [[one["input"], str(one["threads"]), f"{one['bytes'] / 1e6:,.0f}", f"{one['mb_per_s']:.1f}", mib(one["peak_bytes"])] for one in results["memory"]]
+    print_table(["input", "threads", "MB of text", "MB/s", "resident at most, MiB"], rows)
+    rows = [["no" if one["cold"] else "yes", str(one["busy_threads"]), f"{one['bytes_per_s'] / 1e6:.2f}", f"{one['groups']:,}",
+             f"{one['waited_for']} ({one['share_waited_for']:.2%})", str(one["preempted"]), number(one["longest_wait_ms"]), number(one["first_group_ms"]),
+             f"{one['most_bytes_per_s'] / 1e6:,.0f}"] for one in read_json(loader_path)["runs"]]
+    print_table(["in page cache", "busy threads", "MB/s of ids", "groups", "waited for", "preempted", "longest, ms", "first group, ms", "MB/s at most"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -315,6 +351,14 @@ def main():
     command.add_argument("--first-steps", type=int, default=5, help="left out; default %(default)s")
     command.add_argument("--out", type=pathlib.Path, help="one line of JSON a run")
     command.set_defaults(run=lambda arguments: checkpoint_cost(arguments.runs, arguments.first_steps, arguments.out))
+
+    command = commands.add_parser("tokenizers", help="speed against other libraries")
+    command.add_argument("path", help="tokenizers.json of scripts/bench_tokenizers.sh")
+    command.set_defaults(run=lambda arguments: tokenizers(arguments.path))
+
+    command = commands.add_parser("data", help="tokenizing files, and the loader")
+    command.add_argument("paths", nargs=2, metavar="path", help="tokenize.json and loader.json of scripts/bench_data.sh")
+    command.set_defaults(run=lambda arguments: data(*arguments.paths))
 
     arguments = parser.parse_args()
     arguments.run(arguments)
