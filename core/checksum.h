@@ -12,8 +12,10 @@ uint32_t crc32c(std::span<const std::byte> data, uint32_t crc = 0);
 /// The same by tables, for CPUs without the instruction.
 uint32_t crc32c_portable(std::span<const std::byte> data, uint32_t crc = 0);
 
-/// SHA-256 (FIPS 180-4) as 64 hex digits.
+/// SHA-256 (FIPS 180-4) as 64 hex digits. Uses the SHA instructions where the CPU has them.
 std::string sha256_hex(std::span<const std::byte> data);
+/// The same without them.
+std::string sha256_hex_portable(std::span<const std::byte> data);
 
 /// SHA-256 of data that comes in pieces.
 class Sha256 {
@@ -23,7 +25,10 @@ class Sha256 {
   std::string hex();  ///< finishes; call once
 
  private:
-  void block(const std::byte* p);
+  using Block = void (*)(uint32_t* state, const std::byte* block);
+  explicit Sha256(Block block);
+  friend std::string sha256_hex_portable(std::span<const std::byte> data);
+  Block block_;  // takes 64 bytes into the state
   uint32_t h_[8];
   uint64_t length_ = 0;
   std::byte buffer_[64];

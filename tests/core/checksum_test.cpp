@@ -72,6 +72,7 @@ TEST(Sha256Test, EveryLengthUpTo131InPiecesOf37) {  // every way the padding can
     }
     all += sha.hex();
     EXPECT_EQ(all.substr(64 * n), sha256_hex(data));
+    EXPECT_EQ(all.substr(64 * n), sha256_hex_portable(data));
   }
   // The sum of all these sums as text, from Python's hashlib.
   EXPECT_EQ(sha256_hex(bytes_of(all)),
