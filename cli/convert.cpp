@@ -62,7 +62,8 @@ void set_model_section(ConfigNode& root, const Choice& model) {
   }
 }
 
-/// Puts the tokenizer that `root` names beside the weights: nothing for bytes, and where it names none.
+/// Puts the tokenizer that `root` names beside the weights: nothing for bytes, and where it names
+/// none.
 void keep_tokenizer(const ConfigNode& root, Choice& model, CheckpointContents& contents) {
   const ConfigNode* data = root.find("data");
   const ConfigNode* tokenizer = data ? data->find("tokenizer") : nullptr;

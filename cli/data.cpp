@@ -53,7 +53,7 @@ void TokenFileOptions::add_to(CLI::App& command) {
                   "Indexed dataset with or without .bin or .idx, packed chunks without "
                   "_0000000000.bin, or a headerless file")
       ->required();
-  command.add_option("--token-dtype", spec.dtype, "Of a headerless file")
+  command.add_option("--dtype", spec.dtype, "Of a headerless file")
       ->check(CLI::IsMember({"uint16", "uint32"}));
   command
       .add_option("--eos-id", spec.eos_id,

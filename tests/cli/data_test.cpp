@@ -114,14 +114,13 @@ TEST_F(DataTest, InspectShowsTextByTheManifestsTokenizer) {
 TEST_F(DataTest, HeaderlessFilesAreReadByTheirRule) {
   const std::vector<uint16_t> ids = {7, 8, 0, 9, 0, 5};
   write_file(folder_ / "raw.bin", {reinterpret_cast<const char*>(ids.data()), 12});
-  const Json result = json_of({"inspect", folder_ / "raw.bin", "--token-dtype", "uint16",
-                               "--eos-id", "0", "--documents", "9"});
+  const Json result = json_of(
+      {"inspect", folder_ / "raw.bin", "--dtype", "uint16", "--eos-id", "0", "--documents", "9"});
   EXPECT_EQ(result["format"], "headerless");
   ASSERT_EQ(result["documents"], 3);
   EXPECT_EQ(result["first_documents"][0]["tokens"], Json({7, 8, 0}));
   EXPECT_EQ(result["first_documents"][2]["tokens"], Json({5}));
-  EXPECT_EQ(json_of({"verify", folder_ / "raw.bin", "--token-dtype", "uint16"})["largest_token"],
-            9);
+  EXPECT_EQ(json_of({"verify", folder_ / "raw.bin", "--dtype", "uint16"})["largest_token"], 9);
 }
 
 TEST_F(DataTest, VerifyHoldsTheFileAgainstItsManifest) {
