@@ -107,7 +107,7 @@ double unpaced_rate(Loader& loader, double seconds) {
 
 struct LoaderBench {
   TokenFileOptions file;
-  int64_t context_length = 2048, rows = 8, ahead = 4, busy_threads = 0;
+  int64_t context_length = 2048, rows = 8, ahead = 0, busy_threads = 0;
   double rate = 1.5e6, seconds = 10;
   std::string shuffle = "windows";
   bool mask_documents = false, json = false;
@@ -134,9 +134,9 @@ struct LoaderBench {
     command.add_option("--seconds", seconds, "Time at that rate, and time as fast as it goes")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    command.add_option("--ahead", ahead, "Groups that the loader keeps ready")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
+    command
+        .add_option("--ahead", ahead, "Groups that the loader keeps ready; default: as in training")
+        ->check(CLI::PositiveNumber);
     command
         .add_option(
             "--busy-threads", busy_threads,
@@ -153,7 +153,8 @@ struct LoaderBench {
     command.add_flag("--json", json, "Print the result as JSON");
   }
 
-  int run() const {
+  int run() {
+    if (ahead == 0) ahead = groups_ahead(rows, context_length);
     const std::vector<SourceSpec> sources = {{.file = file.spec}};
     const auto sampler =
         std::make_shared<const Sampler>(sources, context_length, shuffle, mask_documents, seed);

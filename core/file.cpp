@@ -8,12 +8,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <system_error>
@@ -99,58 +95,11 @@ int remove_all(const std::string& path) {
   return retry([&] { return ::rmdir(path.c_str()); }) == 0 ? 0 : errno;
 }
 
-// Mapped files that shrink. Reading a page that is gone raises SIGBUS; the handler finds whose page
-// it was and says so.
-struct Mapping {
-  std::atomic<const std::byte*> begin{nullptr};
-  std::atomic<size_t> size{0};
-  char path[512] = {};
-};
-std::array<Mapping, 256> mappings;  // of more files than these, a SIGBUS stays unexplained
-std::mutex mappings_mutex;
-struct sigaction action_before {};
-
-void write_to_stderr(const char* text) {  // only what a signal handler may call
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, std::strlen(text));
-}
-
-void on_sigbus(int, siginfo_t* info, void*) {
-  const auto* address = static_cast<const std::byte*>(info->si_addr);
-  for (const Mapping& mapping : mappings) {
-    const std::byte* begin = mapping.begin.load();
-    if (begin == nullptr || address < begin || address >= begin + mapping.size.load()) continue;
-    write_to_stderr(mapping.path);
-    write_to_stderr(": became shorter, or unreadable, while it was in use\n");
-    ::_exit(kExitBadFile);
-  }
-  ::sigaction(SIGBUS, &action_before,
-              nullptr);  // not ours: the access is repeated and raises it again
-}
-
-void remember_mapping(const std::byte* begin, size_t size, const std::string& path) {
-  const std::lock_guard lock(mappings_mutex);
-  static const bool installed = [] {
-    struct sigaction action {};
-    action.sa_sigaction = on_sigbus;
-    action.sa_flags = SA_SIGINFO;
-    return ::sigaction(SIGBUS, &action, &action_before) == 0;
-  }();
-  if (!installed) return;
-  const auto slot = std::find_if(mappings.begin(), mappings.end(),
-                                 [](const Mapping& m) { return m.begin.load() == nullptr; });
-  if (slot == mappings.end()) return;
-  const size_t length = std::min(path.size(), sizeof slot->path - 1);
-  std::memcpy(slot->path, path.data(), length);
-  slot->path[length] = '\0';
-  slot->size = size;
-  slot->begin = begin;
-}
-
-void forget_mapping(const std::byte* begin) {
-  const std::lock_guard lock(mappings_mutex);
-  for (Mapping& mapping : mappings) {
-    if (mapping.begin.load() == begin) mapping.begin = nullptr;
-  }
+/// What the process that holds a lock wrote into its file.
+std::string holder_text(int fd) {
+  char text[256];
+  const ssize_t n = retry([&] { return ::pread(fd, text, sizeof text, 0); });
+  return n > 0 ? std::string(text, static_cast<size_t>(n)) : "another process";
 }
 
 }  // namespace
@@ -237,42 +186,14 @@ void File::close() {
   if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw write_failed(path_, "close");
 }
 
-MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int fd = open_file(path, O_RDONLY);
-  if (fd < 0) throw read_failed(path, "open");
-  void* data = nullptr;
-  try {
-    const struct stat status = status_of(fd, path);
-    if (!S_ISREG(status.st_mode)) throw bad_file(path, "is not a regular file");
-    size_ = static_cast<size_t>(status.st_size);
-    if (size_ > 0) data = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) throw read_failed(path, "map");
-  } catch (...) {
-    ::close(fd);
-    throw;
-  }
-  ::close(fd);  // the mapping stays
-  if (size_ == 0) return;
-  data_ = static_cast<const std::byte*>(data);
-  remember_mapping(data_, size_, path_);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)),
-      path_(std::move(other.path_)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-MappedFile::~MappedFile() {
-  if (data_ == nullptr) return;
-  forget_mapping(data_);
-  ::munmap(const_cast<std::byte*>(data_), size_);
+std::span<const std::byte> File::map() const {
+  const struct stat status = status_of(fd_, path_);
+  if (!S_ISREG(status.st_mode)) throw bad_file(path_, "is not a regular file");
+  const auto size = static_cast<size_t>(status.st_size);
+  if (size == 0) return {};
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd_, 0);
+  if (data == MAP_FAILED) throw read_failed(path_, "map");
+  return {static_cast<const std::byte*>(data), size};
 }
 
 std::string read_text(const std::string& path, uint64_t max_bytes) {
@@ -415,21 +336,31 @@ std::string join_path(const std::string& folder, const std::string& name) {
 
 std::unique_ptr<FileLock> FileLock::try_lock(const std::string& path, const std::string& text,
                                              std::string* holder) {
-  const int fd = open_file(path, O_RDWR | O_CREAT);
-  if (fd < 0) throw write_failed(path, "open for writing");
-  std::unique_ptr<FileLock> lock(new FileLock(fd));  // closes fd whatever comes
-  if (retry([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) != 0) {
-    if (errno != EWOULDBLOCK) throw write_failed(path, "lock");
-    if (holder != nullptr) *holder = read_text(path);
-    return nullptr;
+  while (true) {
+    const int fd = open_file(path, O_RDWR | O_CREAT);
+    if (fd < 0) throw write_failed(path, "open for writing");
+    std::unique_ptr<FileLock> lock(new FileLock(fd, path));  // closes fd whatever comes
+    if (retry([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) != 0) {
+      if (errno != EWOULDBLOCK) throw write_failed(path, "lock");
+      if (holder != nullptr) *holder = holder_text(fd);
+      return nullptr;
+    }
+    // The holder before may have removed the file since it was opened here: such a lock keeps
+    // nobody out.
+    const auto there = look_at(path);
+    const struct stat held = status_of(fd, path);
+    if (!there || there->st_dev != held.st_dev || there->st_ino != held.st_ino) continue;
+    // The text is for people; the lock itself is the kernel's and ends with the process.
+    File file = File::create(path);
+    file.write(text);
+    file.close();
+    return lock;
   }
-  // The text is for people; the lock itself is the kernel's and ends with the process.
-  File file = File::create(path);
-  file.write(text);
-  file.close();
-  return lock;
 }
 
-FileLock::~FileLock() { ::close(fd_); }
+FileLock::~FileLock() {
+  if (remove_) ::unlink(path_.c_str());  // while it is held
+  ::close(fd_);
+}
 
 }  // namespace tandem

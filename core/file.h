@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tandem {
@@ -32,6 +33,8 @@ class File {
                                                ///< the end; also from pipes
   void write(std::span<const std::byte> data);
   void write(std::string_view text);
+  /// All of it mapped read-only, to be unmapped by the caller (core/mapped_file); a regular file.
+  std::span<const std::byte> map() const;
   void truncate(uint64_t size);
   void sync();   ///< fsync
   void close();  ///< checked; the destructor does not report
@@ -40,23 +43,6 @@ class File {
  private:
   File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   int fd_ = -1;
-  std::string path_;
-};
-
-/// A file mapped read-only. Touching a page that was truncated away meanwhile is a SIGBUS; a
-/// handler installed with the first mapping names the file and leaves with 66.
-class MappedFile {
- public:
-  explicit MappedFile(const std::string& path);
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  ~MappedFile();
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  const std::string& path() const { return path_; }
-
- private:
-  const std::byte* data_ = nullptr;
-  size_t size_ = 0;
   std::string path_;
 };
 
@@ -90,14 +76,20 @@ std::string join_path(const std::string& folder, const std::string& name);
 /// whatever its end.
 class FileLock {
  public:
-  /// nullptr when another process holds it; then `holder` gets the text that process wrote.
+  /// nullptr when another process holds it; then `holder` gets the text that process wrote, or
+  /// "another process" where there is none yet.
   static std::unique_ptr<FileLock> try_lock(const std::string& path, const std::string& text,
                                             std::string* holder);
   ~FileLock();
+  /// The destructor removes the file too, where it can. Who opened it meanwhile then locks the file
+  /// of that name that is there by then.
+  void remove_at_end() { remove_ = true; }
 
  private:
-  explicit FileLock(int fd) : fd_(fd) {}
+  FileLock(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   int fd_;
+  std::string path_;
+  bool remove_ = false;
 };
 
 }  // namespace tandem

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,12 +9,14 @@
 
 namespace tandem {
 
+inline constexpr int64_t kMostUpsampling = 1000;
+
 /// Which documents of a source make an epoch, and how often.
 struct ViewSpec {
   int64_t min_length = 0;      // documents with fewer tokens are left out
   int64_t max_length = 0;      // documents with more are left out; 0 = none
   int64_t upsample_from = 0;   // documents of at least so many tokens ...
-  int64_t upsample_times = 1;  // ... come so often in an epoch (YOCO, long-context stages)
+  int64_t upsample_times = 1;  // ... come so often in an epoch, at most kMostUpsampling (YOCO, length extension)
 };
 
 /// The documents of one epoch in file order: one pass over all that are chosen, then further passes over the upsampled ones, so that copies lie far apart.
@@ -37,6 +40,7 @@ class DocumentView {
   int64_t upsampled() const { return static_cast<int64_t>(more_.size()); }  ///< documents that come more than once
 
  private:
+  void choose();
   std::shared_ptr<const TokenFile> file_;
   ViewSpec spec_;
   bool whole_ = true;                 // then there is no table
@@ -44,5 +48,8 @@ class DocumentView {
   int64_t tokens_ = 0;
   Dropped shorter_, longer_;
 };
+
+/// Why a file whose format takes `eos_id` is one document that nothing ended: "a.bin has no eos_id", "a.bin holds no token 7"; empty for others.
+std::string why_one_document(const TokenFile& file, std::optional<int64_t> eos_id);
 
 }  // namespace tandem

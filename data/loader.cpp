@@ -1,5 +1,6 @@
 #include "data/loader.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -13,6 +14,12 @@ SampleRange share_of(SampleRange step, int64_t rank, int64_t world) {
   }
   const int64_t begin = rank * step.n / world, end = (rank + 1) * step.n / world;
   return {step.first + begin, end - begin};
+}
+
+int64_t groups_ahead(int64_t rows, int64_t length) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  constexpr int64_t kTokenBytes = 20;  // token, target and segment
+  return std::clamp<int64_t>(kBytes / std::max<int64_t>(1, rows * length * kTokenBytes), 4, 64);
 }
 
 Loader::Loader(std::shared_ptr<const Sampler> sampler, Groups groups, int64_t ahead,
@@ -37,12 +44,7 @@ Loader::~Loader() {
   thread_.join();
 }
 
-std::unique_ptr<RowsMemory> Loader::read_group(int64_t k) const {
-  const SampleRange group = groups_(k);
-  if (group.n < 1) {
-    throw std::logic_error("Loader: group " + std::to_string(k) + " has " +
-                           std::to_string(group.n) + " rows, expected at least 1");
-  }
+std::unique_ptr<RowsMemory> Loader::read_group(SampleRange group) const {
   auto memory = make_memory_(group.n, sampler_->context_length(), sampler_->weighted());
   for (int64_t r = 0; r < group.n; ++r) sampler_->fill(group.first + r, memory->view(), r);
   return memory;
@@ -57,22 +59,31 @@ void Loader::read_ahead() {
     std::unique_ptr<RowsMemory> rows;
     std::exception_ptr error;
     try {
-      rows = read_group(k);
+      const SampleRange group = groups_(k);
+      if (group.n < 0) {
+        throw std::logic_error("Loader: group " + std::to_string(k) + " has " +
+                               std::to_string(group.n) + " rows, expected at least 0");
+      }
+      if (group.n > 0) rows = read_group(group);
     } catch (...) {
       error = std::current_exception();
     }
     lock.lock();
     error_ = error;
-    if (!error) ready_.push_back(std::move(rows));
+    ended_ = !rows;
+    if (rows) ready_.push_back(std::move(rows));
     changed_.notify_all();
-    if (error) return;
+    if (ended_) return;
   }
 }
 
 std::unique_ptr<RowsMemory> Loader::next() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return error_ || !ready_.empty(); });
-  if (ready_.empty()) std::rethrow_exception(error_);  // after all that was read before it
+  changed_.wait(lock, [&] { return ended_ || !ready_.empty(); });
+  if (ready_.empty()) {  // after all that was read before it
+    if (error_) std::rethrow_exception(error_);
+    throw std::logic_error("Loader::next: there is no group behind the last one");
+  }
   auto rows = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();

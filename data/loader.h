@@ -20,20 +20,23 @@ struct SampleRange {
 /// The part of a step's samples that data rank `rank` of `world` reads: rows [rank n / world, (rank + 1) n / world), so that the parts in the order of ranks are the step.
 SampleRange share_of(SampleRange step, int64_t rank, int64_t world);
 
+/// How many groups of so many rows to keep ready: 16 MiB of them, which is a second of small ones and hides a slow disk, but 4 to 64.
+int64_t groups_ahead(int64_t rows, int64_t length);
+
 /// Reads rows ahead of the training loop on one thread. Rows are asked for by sample number, so there is no state to save.
 class Loader {
  public:
-  /// The samples of the k-th group, at least 1. Called on the reading thread, once for each k in order.
+  /// The samples of the k-th group; none where the groups end. Called on the reading thread, once for each k in order up to the end.
   using Groups = std::function<SampleRange(int64_t k)>;
   /// Keeps up to `ahead` groups ready, each in memory of its own from `make_memory`, which is called on the reading thread.
   Loader(std::shared_ptr<const Sampler> sampler, Groups groups, int64_t ahead = 4, MakeRowsMemory make_memory = make_rows_memory);
   ~Loader();
-  /// The next group. Rethrows what the reading thread met.
+  /// The next group. Rethrows what the reading thread met. Throws std::logic_error behind the last group.
   std::unique_ptr<RowsMemory> next();
 
  private:
   void read_ahead();
-  std::unique_ptr<RowsMemory> read_group(int64_t k) const;
+  std::unique_ptr<RowsMemory> read_group(SampleRange group) const;
   std::shared_ptr<const Sampler> sampler_;
   Groups groups_;
   int64_t ahead_;
@@ -42,6 +45,7 @@ class Loader {
   std::condition_variable changed_;
   std::deque<std::unique_ptr<RowsMemory>> ready_;
   std::exception_ptr error_;
+  bool ended_ = false;  // nothing more will be ready
   bool stop_ = false;
   std::thread thread_;
 };

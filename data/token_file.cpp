@@ -113,7 +113,8 @@ UserError nothing_fits(const std::string& path) {
 
 }  // namespace
 
-TokenFile::TokenFile(const TokenFileSpec& spec) : prefix_(token_prefix(spec.path)) {
+TokenFile::TokenFile(const TokenFileSpec& spec)
+    : path_(spec.path), prefix_(token_prefix(spec.path)) {
   if (spec.path.ends_with(".idx") || exists(prefix_ + ".idx")) {
     const char* said_twice = spec.dtype && spec.eos_id ? "dtype and eos_id"
                              : spec.dtype              ? "dtype"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/file.h"
+#include "core/mapped_file.h"
 #include "data/packed_chunks.h"
 #include "data/token_index.h"
 
@@ -48,7 +49,8 @@ class TokenFile {
   bool has_weights() const { return weights_.has_value(); }
   const char* dtype() const { return dtype_->name; }  ///< "uint16"
   const char* format() const { return format_; }  ///< "indexed", "packed", "headerless"
-  const std::string& prefix() const { return prefix_; }  ///< for messages, and where .weights and .manifest.json lie
+  const std::string& prefix() const { return prefix_; }  ///< where .weights and .manifest.json lie
+  const std::string& path() const { return path_; }  ///< as it was given, for messages
   /// CRC32C over .idx (or the rule that cuts documents), all tokens and, where they were opened, .weights as 8 hex digits; what result files and checkpoints record. Reads all data once.
   std::string content_hash() const;
 
@@ -67,7 +69,7 @@ class TokenFile {
   void cut_documents(const TokenFileSpec& spec);
   std::span<const std::byte> bytes_of(const Piece& piece) const;
   void check_range(int64_t begin, size_t count) const;
-  std::string prefix_, rule_;  // rule_: how documents were cut and their type, where no index says it
+  std::string path_, prefix_, rule_;  // rule_: how documents were cut and their type, where no index says it
   const char* format_ = "";
   const TokenDtype* dtype_ = nullptr;
   std::vector<Piece> pieces_;

@@ -8,6 +8,8 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "data/document_view.h"
+#include "data/token_manifest.h"
 #include "nn/generate.h"
 
 namespace tandem {
@@ -89,6 +91,25 @@ NllWindows make_windows(const NllConfig& config, std::shared_ptr<const TokenFile
     throw bad_file(windows.file->prefix(),
                    fmt::format("holds {} tokens, expected at least 2", available));
   return windows;
+}
+
+void check_tokenizer(const TokenFile& file, const LoadedModel& loaded, const std::string& input) {
+  if (!loaded.tokenizer) return;
+  check_made_by(file, *loaded.tokenizer, "that of " + input,
+                "run `tandem data tokenize` again with the model's");
+}
+
+/// Where documents have no effect that a setting asked for.
+void warn_of_documents(const NllConfig& config, const NllWindows& windows,
+                       const std::string& input) {
+  if (!windows.mask_documents) {
+    if (config.eos_id)
+      log_warning("--eos-id has no effect on " + input + ": it is scored without document masks");
+    return;
+  }
+  const std::string why = why_one_document(*windows.file, config.eos_id);
+  if (!why.empty())
+    log_warning(why + ", so that it is one document: document masks have no effect on " + input);
 }
 
 void check_ids(const Row& row, int64_t vocab_size, const std::string& prefix) {
@@ -209,8 +230,10 @@ Total score_model(const NllConfig& config, const EvalArgs& args, const NllWindow
 }
 
 Total score_unigram(const NllConfig& config, const EvalArgs& args, const NllWindows& windows,
-                    const LoadedModel& loaded) {
-  const auto nll = unigram_nll(TokenFile(config.unigram), loaded.model->vocab_size());
+                    const LoadedModel& loaded, const std::string& input) {
+  const TokenFile file(TokenFileSpec{.path = config.unigram, .dtype = config.data_dtype});
+  check_tokenizer(file, loaded, input);
+  const auto nll = unigram_nll(file, loaded.model->vocab_size());
   Total total;
   for_each_group(windows, loaded.model->packing(), args.batch, "nll unigram",
                  [&](const std::vector<Row>& rows) {
@@ -292,7 +315,8 @@ window). Every token but the first is scored once; with a smaller stride it has 
 targets of each window, --max-tokens scores the beginning of the data only, --chunk scores long windows in pieces (keys and values are held in --cache-dtype: same
 as --dtype, float32 or bfloat16), --buckets sets how finely the loss by
 position is kept, --mask-documents says whether tokens see their own document only (absent: as trained, but false for a model of blocks), --unigram adds the
-baseline of token frequencies. A model of blocks that was trained without padding does not score the first block of a window; --skip makes others comparable with it.
+baseline of token frequencies. --data-dtype (uint16 or uint32) says that --data and --unigram are headerless files, --eos-id which token ends the documents of
+headerless files and packed chunks. A model of blocks that was trained without padding does not score the first block of a window; --skip makes others comparable with it.
 Example: tandem eval nll runs/yoco runs/transformer --data data/valid --unigram data/train --out nll.jsonl)";
 
 EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
@@ -301,18 +325,21 @@ EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
     throw bad_usage("--cache-dtype " + config.cache_dtype +
                     " has no effect without --chunk: whole windows hold no keys and values");
   }
-  const auto file = std::make_shared<const TokenFile>(config.data);
+  const auto file = std::make_shared<const TokenFile>(
+      TokenFileSpec{.path = config.data, .dtype = config.data_dtype, .eos_id = config.eos_id});
   const std::string data_hash = file->content_hash();
   EvalTable table = {
       {"model", "step", "window", "stride", "tokens scored", "nll", "ppl", "bits/byte"}};
   bool with_unigram = !config.unigram.empty();
   for (const std::string& input : args.inputs) {
     const LoadedModel loaded = args.load(input);
+    check_tokenizer(*file, loaded, input);
     const NllWindows windows = make_windows(config, file, loaded, input);
+    warn_of_documents(config, windows, input);
     const Packing packing = loaded.model->packing();
     if (std::exchange(with_unigram,
                       false)) {  // once, over the first model's vocabulary and windows
-      const Total total = score_unigram(config, args, windows, loaded);
+      const Total total = score_unigram(config, args, windows, loaded, input);
       Json record = {{"evaluation", "nll"}, {"model", kUnigram}, {"counts_from", config.unigram}};
       add_result(record, config, windows, packing, data_hash, total);
       args.record(record);

@@ -11,6 +11,9 @@ namespace tandem {
 /// `tandem eval nll`: the loss of a token file's text under a model.
 struct NllConfig {
   std::string data = "";                       // token file
+  std::optional<std::string> data_dtype = {};  // uint16 | uint32: it and `unigram` are headerless
+  // ends the documents of headerless files and packed chunks
+  std::optional<int64_t> eos_id = {};
   // tokens of one window; absent: as trained, or as many of them as the model has positions for
   std::optional<int64_t> context_length = {};
   std::optional<int64_t> stride = {};          // between the starts of windows; absent: the window
@@ -25,6 +28,8 @@ struct NllConfig {
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("data", data);
+    visit.optional("data_dtype", data_dtype);
+    visit.optional("eos_id", eos_id, at_least(0));
     visit.optional("context_length", context_length, at_least(1));
     visit.optional("stride", stride, at_least(1));
     visit.optional("max_tokens", max_tokens, at_least(1));

@@ -19,7 +19,7 @@ void require(bool holds) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string ranks(reinterpret_cast<const char*>(data), size);
-  for (const char* name : {"gpt2", "yoco_cl100k_base"}) {
+  for (const char* name : {"gpt2_ranks", "cl100k_ranks"}) {
     std::unique_ptr<tandem::Tokenizer> tokenizer;
     try {
       tokenizer = tandem::parse_tiktoken(ranks, "file", name);

@@ -111,13 +111,15 @@ def main():
                         help="of the inputs, MB, the largest last; speed is measured on the last but one, with the first tokenizer also on the last")
     parser.add_argument("--rounds", type=int, default=3, help="runs for each number of threads")
     parser.add_argument("--seconds", type=float, default=10, help="of each part of the loader's runs")
+    parser.add_argument("--command", required=True, help="what is recorded as the way to the results")
+    parser.add_argument("--load-before", required=True, type=float, help="the load average before all this, recorded too")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="folder for inputs and outputs, 2.5 times the largest input")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for the results, tokenize.json and loader.json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     machine = bench_common.machine()
-    about = {"command": " ".join(sys.argv), **machine, "load_before": os.getloadavg()[0],
+    about = {"command": arguments.command, **machine, "load_before": arguments.load_before,
              "versions": {"tandem": bench_common.version_of(arguments.tandem)}}
     threads = sorted({1, machine["cores"]})
 

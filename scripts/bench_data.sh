@@ -8,6 +8,7 @@
 #   SIZES="10 100 1000" ROUNDS=3 OUT=FOLDER RESULTS=FOLDER   MB; how often; folders for what is made on the way and for tokenize.json, loader.json
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
+measure_load
 build_tandem release
 scripts/peer_vocabularies.sh
 out=${OUT:-runs/bench_data}
@@ -17,7 +18,10 @@ prepare_text "$tandem" "$out"
 
 say "From files to files, and the loader"
 read -ra sizes <<<"${SIZES:-10 100 1000}"
-.venv/bin/python scripts/bench_data.py --tandem "$tandem" --text "${TEXT:-$out/bible.txt}" --sizes "${sizes[@]}" --rounds "${ROUNDS:-3}" \
+rounds=${ROUNDS:-3}
+command="${TEXT:+TEXT=$(basename "${TEXT:-}") }SIZES=\"${sizes[*]}\" ROUNDS=$rounds scripts/bench_data.sh"
+.venv/bin/python scripts/bench_data.py --tandem "$tandem" --text "${TEXT:-$out/bible.txt}" --sizes "${sizes[@]}" --rounds "$rounds" \
+  --command "$command" --load-before "$load_before" \
   --tokenizers .venv-peers/vocabularies/gpt2.tiktoken "$out/data/tokenizer.model" --work "$out/work" --out "$results"
 
 say "Results"

@@ -132,21 +132,22 @@ def compare(program, libraries, text, rounds, repeats):
 
 def ratios_of(records):
     """Speed of tandem on one thread over the faster call of each other library, and its other records over that one: of medians, and of
-    the medians of each round for the range."""
+    the medians of each round for the range. Which call is the faster one is asked of the repeats and of the first passes apart."""
     tandem, *more_of_tandem = [record for record in records if record["library"] == "tandem"]
     others = sorted({record["library"] for record in records} - {"tandem"})
 
-    def fastest(name):
-        return max((record for record in records if record["library"] == name), key=lambda record: record["mb_per_s"])
+    def fastest(name, key):
+        return max((record for record in records if record["library"] == name), key=lambda record: record[key])
 
-    def over(one, other):
+    def over(one, other, other_in_first_pass):
         by_round = [statistics.median(a["each_mb_per_s"]) / statistics.median(b["each_mb_per_s"])
                     for a, b in zip(one["rounds"], other["rounds"])]
         return {"of": [one[key] for key in ("library", "call", "threads")], "to": [other[key] for key in ("library", "call", "threads")],
                 "ratio": one["mb_per_s"] / other["mb_per_s"], "smallest": min(by_round), "largest": max(by_round),
-                "first_pass_ratio": one["first_mb_per_s"] / other["first_mb_per_s"]}
+                "first_pass_ratio": one["first_mb_per_s"] / other_in_first_pass["first_mb_per_s"]}
 
-    return [*(over(tandem, fastest(name)) for name in others), *(over(record, tandem) for record in more_of_tandem)]
+    return [*(over(tandem, fastest(name, "mb_per_s"), fastest(name, "first_mb_per_s")) for name in others),
+            *(over(record, tandem, tandem) for record in more_of_tandem)]
 
 
 def prepare_texts(path, folder):
@@ -169,6 +170,8 @@ def main():
     parser.add_argument("--sentencepiece", type=pathlib.Path, help="model, also compared with its own library")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="passes of a round after the first")
+    parser.add_argument("--command", required=True, help="what is recorded as the way to the results")
+    parser.add_argument("--load-before", required=True, type=float, help="the load average before all this, recorded too")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="folder for what is made on the way")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="the results, JSON")
     arguments = parser.parse_args()
@@ -185,7 +188,7 @@ def main():
         vocabularies.append(("sentencepiece", libraries_of(arguments.sentencepiece, None, cores)))
 
     texts = prepare_texts(arguments.text, arguments.work)
-    results = {"benchmark": "tokenizers", "command": " ".join(sys.argv), **bench_common.machine(), "load_before": os.getloadavg()[0],
+    results = {"benchmark": "tokenizers", "command": arguments.command, **bench_common.machine(), "load_before": arguments.load_before,
                "versions": {"tandem": bench_common.version_of(arguments.tandem), "python": platform.python_version(),
                             **{peer.__name__: peer.__version__ for peer in (tiktoken, tokenizers, sentencepiece)}},
                "rounds": arguments.rounds, "repeats": arguments.repeats,

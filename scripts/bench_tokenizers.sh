@@ -8,16 +8,20 @@
 #   ROUNDS=5 REPEATS=3 OUT=FOLDER RESULTS=FOLDER   how often; folders for what is made on the way and for tokenizers.json
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
+measure_load
 build_tandem release
 scripts/peer_vocabularies.sh
 out=${OUT:-runs/bench_tokenizers}
 results=${RESULTS:-results/data}
+rounds=${ROUNDS:-5} repeats=${REPEATS:-3}
+command="${TEXT:+TEXT=$(basename "${TEXT:-}") }ROUNDS=$rounds REPEATS=$repeats scripts/bench_tokenizers.sh"
 made_from "$out" "TEXT=${TEXT:-}"
 prepare_text "$tandem" "$out"
 
 say "Tokenizers in turns"
 .venv-peers/bin/python scripts/bench_tokenizers.py --tandem "$tandem" --text "${TEXT:-$out/bible.txt}" --vocabularies .venv-peers/vocabularies \
-  --sentencepiece "$out/data/tokenizer.model" --rounds "${ROUNDS:-5}" --repeats "${REPEATS:-3}" --work "$out/texts" --out "$results/tokenizers.json"
+  --sentencepiece "$out/data/tokenizer.model" --rounds "$rounds" --repeats "$repeats" --command "$command" --load-before "$load_before" --work "$out/texts" \
+  --out "$results/tokenizers.json"
 
 say "Results"
 .venv/bin/python scripts/report.py tokenizers "$results/tokenizers.json" | tee "$out/tokenizers.md"

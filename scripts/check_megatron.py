@@ -161,7 +161,7 @@ def main():
     sets, read_documents, read_tokens = megatron_to_tandem(args, rng)
     refused = floats_are_refused(args)
     result = {
-        "command": "scripts/check_megatron.sh",
+        "command": f"SETS={args.sets} DOCUMENTS={args.documents} SEED={args.seed} scripts/check_megatron.sh",
         "versions": {name: importlib.metadata.version(name) for name in ("megatron-core", "numpy", "tiktoken")},
         "seed": args.seed,
         "megatron_reads_tandem": {"sets": 2, "documents": written_documents, "tokens": written_tokens},

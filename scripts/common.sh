@@ -30,4 +30,11 @@ build_tandem() {
   build "$1" --target tandem
   tandem="$ROOT/build/$1/tandem"
 }
+# measure_load: the load average of the last minute in $load_before, which benchmarks record, and a warning where something else is at work.
+measure_load() {
+  load_before=$(cut -d ' ' -f 1 /proc/loadavg)
+  if awk -v load="$load_before" 'BEGIN { exit !(load > 0.5) }'; then
+    echo "warning: the load average is $load_before: other programs are at work, and speeds will come out too low. Stop them, wait until \`uptime\` shows less than 0.5, and begin again." >&2
+  fi
+}
 mkdir -p build

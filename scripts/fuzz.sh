@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Feeds every reader of outside bytes with mutated files under AddressSanitizer and UndefinedBehaviorSanitizer, two readers at a time; writes results/data/fuzz.json.
+# Feeds every reader of outside bytes with mutated files under AddressSanitizer and UndefinedBehaviorSanitizer, as many readers at a time as there are cores; writes results/data/fuzz.json.
 #   scripts/fuzz.sh                    10 minutes for each target
 #   SECONDS_EACH=60 SEED=2 OUT=FILE ...     other times, other inputs (default seed 1), another result file
-#   TARGETS='json|config' ...          only those whose name matches
-# An input that breaks something is left in build/fuzz/TARGET.finding.
+#   TARGETS='json|config' OUT=FILE ... only those whose name matches; not into the default result file, which is of all of them
+#   JOBS=5 ...                         so many at a time, for less time in all and fewer inputs
+# An input that breaks something is left in build/fuzz/TARGET.finding, and the results then only in OUT or build/fuzz/fuzz.json.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-out=${OUT:-results/data/fuzz.json}
+if [ -n "${TARGETS:-}" ] && [ -z "${OUT:-}" ]; then
+  echo "TARGETS=$TARGETS is a part of the targets, and results/data/fuzz.json is of all: name a result file with OUT=" >&2
+  exit 2
+fi
 seconds=${SECONDS_EACH:-600}
 seed=${SEED:-1}
+jobs=${JOBS:-$(nproc)}
 scripts/setup.sh
 say "sentencepiece with sanitizers into .deps-sanitize"
 scripts/build_sentencepiece.sh .deps-sanitize "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined"
@@ -31,17 +36,18 @@ fuzz() {
 while read -r command; do
   eval "words=($command)"  # the target, its usual number of inputs, its seed files
   [[ $(basename "${words[0]}") =~ ${TARGETS:-.} ]] || continue
-  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done
+  while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
   say "Fuzz: $(basename "${words[0]}")"
   fuzz "${words[0]}" "${words[@]:2}" &
 done < <(.venv/bin/ctest --test-dir build/sanitize -N -V -R '_fuzz$' | sed -n 's/^[0-9]*: Test command: //p')
 wait
 
-mkdir -p "$(dirname "$out")"
+out=${OUT:-results/data/fuzz.json}
+command="${TARGETS:+TARGETS='$TARGETS' }SECONDS_EACH=$seconds SEED=$seed JOBS=$jobs scripts/fuzz.sh"
 compiler=$(sed -n 's/^CMAKE_CXX_COMPILER:[A-Z]*=//p' build/sanitize/CMakeCache.txt)
-.venv/bin/python - "$work" "$out" "$seconds" "$seed" "$("$compiler" --version | head -n 1)" <<'PYTHON'
-import json, pathlib, re, sys
-work, out, seconds, seed, compiler = sys.argv[1:]
+.venv/bin/python - "$work" "$out" "$("$compiler" --version | head -n 1)" "$command" "${OUT:-}" <<'PYTHON'
+import json, os, pathlib, re, sys
+work, out, compiler, command, chosen = sys.argv[1:]
 targets = {}
 for rc in sorted(pathlib.Path(work).glob("*.rc")):
     log = rc.with_suffix(".log").read_text(errors="replace")
@@ -49,14 +55,19 @@ for rc in sorted(pathlib.Path(work).glob("*.rc")):
     clean = rc.read_text().strip() == "0" and done is not None
     targets[rc.stem] = {"inputs": int(done[1]) if done else None, "seconds": float(done[2]) if done else None, "findings": 0 if clean else 1}
 whole = {
-    "command": f"SECONDS_EACH={seconds} SEED={seed} scripts/fuzz.sh",
+    "command": command,
     "compiler": compiler,
+    "cores": os.cpu_count(),
     "sanitizers": "address, undefined (sentencepiece too)",
     "targets": targets,
     "inputs": sum(target["inputs"] or 0 for target in targets.values()),
     "findings": sum(target["findings"] for target in targets.values()),
 }
-pathlib.Path(out).write_text(json.dumps(whole, indent=2) + "\n")
-sys.exit("no target" if not targets else f"findings: see {work}" if whole["findings"] else 0)
+if not targets:
+    sys.exit("no target")
+path = pathlib.Path(out if chosen or not whole["findings"] else f"{work}/fuzz.json")
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text(json.dumps(whole, indent=2) + "\n")
+sys.exit(f"findings: see {work}; results in {path}" if whole["findings"] else 0)
 PYTHON
 say "Done in $(((SECONDS - begin) / 60)) min $(((SECONDS - begin) % 60)) s: $out"

@@ -297,24 +297,46 @@ def read_json(path):
         return json.load(file)
 
 
+KNOWN_TEXTS = {"bible": "King James Bible", "sources": "sources of this project", "mixed": "many scripts, numbers, emoji"}
+KNOWN_VOCABULARIES = {"gpt2": "GPT-2", "cl100k_base": "cl100k (GPT-4)", "sentencepiece": "4,096 sentencepiece pieces"}
+
+
 def tokenizers(path):
     results = read_json(path)
-    print(f"{results['cpu']}; " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + "; median MB/s (smallest–largest).\n")
+    print(f"`{results['command']}` on {results['cpu']}, {results['cores']} cores, load average before {results['load_before']:.2f}; " +
+          ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + "\n")
 
-    def name_of_call(library, call, threads):
-        return library + (f", {call}" if call else "") + (f", {threads} threads" if threads > 1 else "")
-    rows = [[record["vocabulary"], record["text"], name_of_call(record["library"], record["call"], record["threads"]), f"{record['tokens']:,}",
-             f"{record['mb_per_s']:.1f} ({record['smallest_mb_per_s']:.1f}–{record['largest_mb_per_s']:.1f})", f"{record['first_mb_per_s']:.1f}"]
+    def row_of(record):
+        return [KNOWN_VOCABULARIES.get(record["vocabulary"], record["vocabulary"]), KNOWN_TEXTS.get(record["text"], record["text"])]
+
+    def in_first_pass(vocabulary, text, library):
+        """The fastest call of a library on one thread."""
+        return max(record["first_mb_per_s"] for record in results["records"] if record["threads"] == 1 and
+                   (record["vocabulary"], record["text"], record["library"]) == (vocabulary, text, library))
+    print("How many times as fast tandem is as another library, both on one thread, the ids the same. First pass: the vocabulary was just loaded and each "
+          "document is met for the first time; repeats: the same documents again, when what was seen may be remembered. Ratios of medians to the faster "
+          "call of the other library; in brackets the least and the most of a round.\n")
+    rows = []
+    for ratio in results["ratios"]:
+        library = ratio["to"][0]
+        if library == "tandem":
+            continue
+        tandem = next(record for record in results["records"] if record["library"] == "tandem" and record["threads"] == 1 and not record["call"] and
+                      (record["vocabulary"], record["text"]) == (ratio["vocabulary"], ratio["text"]))
+        first = tandem["first_mb_per_s"] / in_first_pass(ratio["vocabulary"], ratio["text"], library)
+        rows.append([*row_of(ratio), library, f"{first:.2f}x", f"{ratio['ratio']:.2f}x ({ratio['smallest']:.2f}–{ratio['largest']:.2f})"])
+    print_table(["vocabulary", "text", "tandem against", "first pass", "repeats"], rows)
+    print("Speeds, MB (10^6 bytes of text) a second: medians, in brackets the least and the most.\n")
+    rows = [[*row_of(record), record["library"] + (f", {record['call']}" if record["call"] else ""), str(record["threads"]), f"{record['tokens']:,}",
+             f"{record['first_mb_per_s']:.1f}", f"{record['mb_per_s']:.1f} ({record['smallest_mb_per_s']:.1f}–{record['largest_mb_per_s']:.1f})"]
             for record in results["records"]]
-    print_table(["vocabulary", "text", "library", "tokens", "MB/s", "first pass"], rows)
-    rows = [[ratio["vocabulary"], ratio["text"], name_of_call(*ratio["of"]), name_of_call(*ratio["to"]),
-             f"{ratio['ratio']:.2f} ({ratio['smallest']:.2f}–{ratio['largest']:.2f})", f"{ratio['first_pass_ratio']:.2f}"] for ratio in results["ratios"]]
-    print_table(["vocabulary", "text", "speed of", "over", "ratio (of rounds)", "first pass"], rows)
+    print_table(["vocabulary", "text", "library, its call or file", "threads", "tokens", "first pass, MB/s", "repeats, MB/s"], rows)
 
 
 def data(tokenize_path, loader_path):
     results = read_json(tokenize_path)
-    print(f"{results['cpu']}, {results['cores']} cores, tandem {results['versions']['tandem']}\n")
+    print(f"`{results['command']}` on {results['cpu']}, {results['cores']} cores, load average before {results['load_before']:.2f}; "
+          f"tandem {results['versions']['tandem']}\n")
     rows = [[name_of(scaling["tokenizer"]), scaling["input"], str(one["threads"]), f"{one['mb_per_s']:.1f} ({one['smallest']:.1f}–{one['largest']:.1f})",
              f"{one['speedup']:.2f}"] for scaling in results["scaling"] for one in scaling["threads"]]
     print_table(["tokenizer", "input", "threads", "MB/s", "against one thread"], rows)

@@ -14,7 +14,7 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   const auto tokenizer = load_tokenizer(given.data.tokenizer);
   const Plan plan(given, factory, *tokenizer);
   const TrainConfig& config = plan.stages().front().config;
-  check_tokenizer_of_data(plan, *tokenizer);
+  check_data(plan, *tokenizer, /*step=*/0);
   make_deterministic(*config.training.threads);
   nlohmann::ordered_json origin;
   Run run = new_run(config, factory, *tokenizer, device, &origin);

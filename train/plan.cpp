@@ -24,8 +24,6 @@ constexpr std::array kFixed = {"init",
                                "checkpoint.async",
                                "model.family"};
 
-std::string name_of_stage(size_t i) { return "stages[" + std::to_string(i) + "]"; }
-
 const ConfigNode* find_path(const ConfigNode& node, const std::string& path) {
   const size_t dot = path.find('.');
   const ConfigNode* found = node.find(path.substr(0, dot));
@@ -34,7 +32,7 @@ const ConfigNode* find_path(const ConfigNode& node, const std::string& path) {
 }
 
 /// What stage `i` changes: all that it writes but its steps.
-ConfigNode changes_of(const ConfigNode& stage, size_t i) {
+ConfigNode changes_of(const ConfigNode& stage, int64_t i) {
   ConfigNode changes = ConfigNode::make_map();
   changes.origin = stage.origin;
   for (const auto& [key, value] : stage.entries) {
@@ -50,7 +48,7 @@ ConfigNode changes_of(const ConfigNode& stage, size_t i) {
 }
 
 /// A stage's config; errors begin with its name.
-TrainConfig read_stage(const ConfigNode& node, const ModelFactory& factory, size_t i) {
+TrainConfig read_stage(const ConfigNode& node, const ModelFactory& factory, int64_t i) {
   TrainConfig config = make_train_config(factory);
   try {
     read_config(node, config);
@@ -103,6 +101,8 @@ ConfigNode rows_of(Stage& stage) {
 }
 
 }  // namespace
+
+std::string name_of_stage(int64_t i) { return "stages[" + std::to_string(i) + "]"; }
 
 Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer) {
   const ConfigNode written = std::exchange(config.stages, {});

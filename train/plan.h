@@ -20,6 +20,9 @@ struct Stage {
       0;  // step whose first sample is number 0: where the newest stage that reads other rows began
 };
 
+/// "stages[1]", as messages call it.
+std::string name_of_stage(int64_t i);
+
 /// What a run does at which step. Without `stages` it has one stage; with them, stage i is the
 /// config with the overrides of stages 0 .. i put over it, for the `steps` of stage i, which add up
 /// to training.steps. A stage that writes lr_schedule or batch_ramp starts it anew; one whose rows

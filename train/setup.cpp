@@ -12,9 +12,10 @@
 #include "core/error.h"
 #include "core/json_lines.h"
 #include "core/log.h"
-#include "data/tokenize.h"
+#include "data/token_manifest.h"
 #include "nn/recomputing_runner.h"
 #include "train/drift.h"
+#include "train/validation.h"
 
 namespace tandem {
 namespace {
@@ -89,29 +90,24 @@ Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
   return {hash.substr(0, 16), sampler.data_hash()};
 }
 
-void check_tokenizer_of_data(const Plan& plan, const Tokenizer& tokenizer) {
-  const std::string expected = tokenizer_hash(tokenizer);
-  const auto check = [&](const SourceConfig& source) {
-    const std::string prefix = token_prefix(source.path);
-    const auto manifest = read_token_manifest(prefix);
-    if (!manifest) return;
-    std::string name, hash;
-    try {
-      const auto made_with = manifest->value("tokenizer", ordered_json::object());
-      name = get_string(made_with, "name");
-      hash = get_string(made_with, "sha256");
-    } catch (const std::runtime_error& error) {
-      throw bad_file(prefix + ".manifest.json", std::string("tokenizer: ") + error.what());
-    }
-    if (hash == expected) return;
-    throw bad_usage(prefix + ": was made with the tokenizer " + name + ", data.tokenizer is " +
-                    tokenizer.name() + (name == tokenizer.name() ? " with other contents" : "") +
-                    "; set data.tokenizer to the one it was made with, or run `tandem data "
-                    "tokenize` again");
+void check_data(const Plan& plan, const Tokenizer& tokenizer, int64_t step) {
+  const auto check = [&](const TokenFile& file) {
+    check_made_by(file, tokenizer, "data.tokenizer",
+                  "set data.tokenizer to the one it was made with, or run `tandem data tokenize` "
+                  "again");
   };
   for (const Stage& stage : plan.stages()) {
-    for (const auto& source : stage.config.data.train) check(source);
-    for (const auto& source : stage.config.data.validation) check(source);
+    if (stage.end <= step) continue;  // its data may be gone
+    try {
+      const auto sampler = make_sampler(stage.config, stage.packing);
+      for (const auto& file : sampler->files()) check(*file);
+      const Validation validation(stage.config, stage.packing);
+      for (size_t i = 0; i < stage.config.data.validation.size(); ++i)
+        check(validation.view(i).documents().file());
+    } catch (const UserError& error) {
+      if (plan.stages().size() == 1) throw;
+      throw UserError(error.exit_code(), name_of_stage(stage.index) + ": " + error.what());
+    }
   }
 }
 

@@ -18,9 +18,9 @@ struct Origins {
 };
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
 
-/// Throws UserError (exit code 2) where a source of some stage says that it was made with another
-/// tokenizer; one without PATH.manifest.json says nothing.
-void check_tokenizer_of_data(const Plan& plan, const Tokenizer& tokenizer);
+/// Opens the sources of every stage that has steps after the first `step`. Throws UserError, naming
+/// the stage, where one cannot be opened, has too few tokens or was made with another tokenizer.
+void check_data(const Plan& plan, const Tokenizer& tokenizer, int64_t step);
 
 /// Same numbers from same inputs in this process: `threads` of them, and kernels whose results do
 /// not depend on timing.

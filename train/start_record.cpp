@@ -1,6 +1,7 @@
 #include "train/start_record.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -23,6 +24,36 @@ std::string utc_now() {
   gmtime_r(&now, &parts);
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
+}
+
+/// What a run over `tokens` sees of each source of a mixture.
+void log_sources(const std::vector<TrainSourceConfig>& sources, const Sampler& sampler,
+                 int64_t tokens) {
+  if (sources.size() == 1) return;
+  double weights = 0;
+  for (const auto& source : sources) weights += source.weight;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const double share = sources[i].weight / weights;
+    const int64_t epoch = sampler.view(static_cast<int64_t>(i)).tokens();
+    log_line(fmt::format("  {}: {} tokens, {:.1f} % of the samples, {:.2f} epochs", sources[i].path,
+                         with_commas(epoch), 100 * share,
+                         share * static_cast<double>(tokens) / static_cast<double>(epoch)));
+  }
+}
+
+/// Warns, and says so, where `source` is a single document that nothing ended: its eos_id and its
+/// lengths have no effect then, nor have `settings`.
+bool warn_of_one_document(const std::string& key, const SourceConfig& source,
+                          const WindowView& view, std::vector<std::string> settings) {
+  const std::string why = why_one_document(view.documents().file(), source.eos_id);
+  if (why.empty()) return false;
+  if (source.max_length) settings.insert(settings.begin(), "max_length");
+  if (source.min_length) settings.insert(settings.begin(), "min_length");
+  if (source.eos_id) settings.insert(settings.begin(), "eos_id");
+  if (!settings.empty())
+    log_warning(fmt::format("{}: {}, so that it is one document: {} {} no effect on it", key, why,
+                            fmt::join(settings, ", "), settings.size() == 1 ? "has" : "have"));
+  return true;
 }
 
 }  // namespace
@@ -69,6 +100,7 @@ void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sam
                        plan.stages().size() > 1 ? fmt::format(" of stage {}", stage.index) : "",
                        static_cast<double>(tokens) / static_cast<double>(epoch), with_commas(epoch),
                        stage.packing.pad_documents ? ", the padding of documents included" : ""));
+  log_sources(stage.config.data.train, sampler, tokens);
   for (const Stage& each : plan.stages()) {
     const TrainingConfig& its = each.config.training;
     log_line(fmt::format("steps: {} of {} tokens = {} x micro-batch of {} x {}{}{}",
@@ -102,15 +134,24 @@ void log_left_out(const Stage& stage, const Sampler& sampler, const Validation& 
     const TrainSourceConfig& source = data.train[i];
     const WindowView& view = sampler.view(static_cast<int64_t>(i));
     log("train", source, view);
+    std::vector<std::string> settings;
+    if (source.upsample) settings.push_back("upsample");
+    if (data.shuffle == "documents") settings.push_back("data.shuffle: documents");
+    if (data.mask_documents) settings.push_back("data.mask_documents");
+    const std::string key = fmt::format("data.train[{}]", i);
+    if (warn_of_one_document(key, source, view, settings)) continue;
     if (source.upsample && view.documents().upsampled() == 0)
-      log_warning(fmt::format("data.train[{}].upsample has no effect: {}", i,
-                              source.upsample->times == 1
-                                  ? "times is 1"
-                                  : fmt::format("{} has no document of {} tokens or more",
-                                                source.path, with_commas(source.upsample->from))));
+      log_warning(fmt::format("{}.upsample has no effect: {} has no document of {} tokens or more",
+                              key, source.path, with_commas(source.upsample->from)));
   }
-  for (size_t i = 0; i < data.validation.size(); ++i)
-    log("validation", data.validation[i], validation.view(i));
+  for (size_t i = 0; i < data.validation.size(); ++i) {
+    const SourceConfig& source = data.validation[i];
+    log("validation", source, validation.view(i));
+    std::vector<std::string> settings;
+    if (data.mask_documents) settings.push_back("data.mask_documents");
+    warn_of_one_document(fmt::format("data.validation[{}]", i), source, validation.view(i),
+                         settings);
+  }
 }
 
 }  // namespace tandem

@@ -23,7 +23,7 @@ void warn_of_changes(const nlohmann::ordered_json& before, const nlohmann::order
 void log_summary(const Plan& plan, const Stage& stage, const Run& run, const Sampler& sampler,
                  const std::string& run_folder);
 
-/// Logs which documents the sources of `stage` leave out, and where upsampling has no effect.
+/// Logs which documents the sources of `stage` leave out, and which settings have no effect on one.
 void log_left_out(const Stage& stage, const Sampler& sampler, const Validation& validation);
 
 }  // namespace tandem

@@ -84,12 +84,12 @@ TokenFileSpec SourceConfig::file() const {
   return {path, dtype, eos_id, target_weights ? TargetWeights::kRead : TargetWeights::kNone};
 }
 
-ViewSpec SourceConfig::view() const {
+ViewSpec SourceConfig::filter() const {
   return {.min_length = min_length.value_or(0), .max_length = max_length.value_or(0)};
 }
 
 ViewSpec TrainSourceConfig::view() const {
-  ViewSpec spec = SourceConfig::view();
+  ViewSpec spec = filter();
   if (upsample) {
     spec.upsample_from = upsample->from;
     spec.upsample_times = upsample->times;

@@ -27,7 +27,7 @@ struct InitConfig {
 
 /// Tokens that training or validation reads.
 struct SourceConfig {
-  std::string path;                   // indexed dataset without .bin and .idx, headerless file, or packed chunks without _0000000000.bin
+  std::string path;                   // indexed dataset without .bin and .idx, headerless file, packed chunks without _0000000000.bin, or a folder of them
   std::optional<std::string> dtype;   // uint16 | uint32: the file is headerless
   std::optional<int64_t> eos_id;      // ends the documents of headerless files and packed chunks
   bool target_weights = false;        // the loss weighs each token as PATH.weights says: float32, one a token
@@ -44,17 +44,20 @@ struct SourceConfig {
   }
   void check(Checker& check) const;
   TokenFileSpec file() const;
-  ViewSpec view() const;
+  ViewSpec filter() const;  ///< the lengths alone
 };
 
-/// Long documents come more often (YOCO, sec. 4.2).
+/// Long documents come more often (YOCO, length extension).
 struct UpsampleConfig {
   int64_t from = 1;   // tokens of the documents it is about
-  int64_t times = 1;  // how often each comes in an epoch
+  int64_t times = 0;  // how often each comes in an epoch; must be given
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("from", from, at_least(1));
-    visit.value("times", times, at_least(1));
+    visit.value("times", times, in_range(2, kMostUpsampling));
+  }
+  void check(Checker& check) const {
+    check.require(times != 0, "times", "absent", "an integer from 2 to 1000");
   }
 };
 

@@ -139,7 +139,7 @@ bool Trainer::prepare() {
   }
   tokenizer_ = load_tokenizer(given_.data.tokenizer);
   plan_.emplace(given_, factory_, *tokenizer_);
-  check_tokenizer_of_data(*plan_, *tokenizer_);
+  check_data(*plan_, *tokenizer_, checkpoint ? checkpoint->step() : 0);
   make_deterministic(*plan_->config().training.threads);
 
   if (checkpoint) {
@@ -211,13 +211,16 @@ Leave Trainer::run_stage() {
   Metrics metrics = make_metrics();
   if (validation_missing(run_.step)) validation_left_ = !validate(metrics);
 
-  const auto rows_of_step = [plan = &*plan_, first_step = run_.step,
-                             next = run_.next_sample](int64_t k) mutable {
-    const SampleRange step = {next, plan->rows(first_step + k)};
-    next += step.n;
-    return share_of(step, /*rank=*/0, /*world=*/1);
-  };
-  Loader loader(sampler_, rows_of_step, /*ahead=*/4, rows_memory_for(options_.device));
+  const auto rows_of_step =
+      [plan = &*plan_, first_step = run_.step, next = run_.next_sample,
+       end = std::min(stage_->end, options_.stop_at.value_or(stage_->end))](int64_t k) mutable {
+        if (first_step + k >= end) return SampleRange{};
+        const SampleRange step = {next, plan->rows(first_step + k)};
+        next += step.n;
+        return share_of(step, /*rank=*/0, /*world=*/1);
+      };
+  const int64_t ahead = groups_ahead(plan_->rows(run_.step), config().training.context_length);
+  Loader loader(sampler_, rows_of_step, ahead, rows_memory_for(options_.device));
   Leave leave = validation_left_ || stop_at_reached() ? Leave::kStopped : Leave::kStageDone;
   while (run_.step < stage_->end && leave == Leave::kStageDone) {
     const auto begin = Clock::now();

@@ -14,7 +14,7 @@ Validation::Validation(const TrainConfig& config, const Packing& packing)
   const auto& sources = config.data.validation;
   const int64_t length = config.training.context_length;
   for (const auto& source : sources) {
-    DocumentView documents(std::make_shared<const TokenFile>(source.file()), source.view());
+    DocumentView documents(std::make_shared<const TokenFile>(source.file()), source.filter());
     views_.emplace_back(std::move(documents), length, "none", RandomStream(), packing);
     const int64_t share = config.validation.tokens / static_cast<int64_t>(sources.size()) / length;
     windows_.push_back(std::clamp<int64_t>(share, 1, views_.back().windows()));

@@ -5,9 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <filesystem>
 #include <numeric>
+#include <thread>
 
+#include "core/mapped_file.h"
 #include "tests/core/helpers.h"
 
 namespace tandem {
@@ -359,6 +363,47 @@ TEST(FileLockTest, OneHolderAtATime) {
   lock.reset();
   EXPECT_NE(FileLock::try_lock(folder / "lock", "pid 18\n", nullptr), nullptr);
   EXPECT_EQ(read_text(folder / "lock"), "pid 18\n");
+}
+
+TEST(FileLockTest, ARemovedFileKeepsNobodyOut) {
+  const TempFolder folder;
+  auto first = FileLock::try_lock(folder / "lock", "pid 17", nullptr);
+  std::filesystem::rename(folder / "lock", folder / "old");  // as unlinked by a holder before
+  auto second = FileLock::try_lock(folder / "lock", "pid 18", nullptr);
+  ASSERT_NE(second, nullptr);
+  second->remove_at_end();
+  second.reset();
+  EXPECT_FALSE(exists(folder / "lock"));
+}
+
+TEST(FileLockTest, OfAllThreadsOneHoldsIt) {
+  const TempFolder folder;
+  std::atomic<int> holders = 0, overlaps = 0, times = 0;
+  const auto work = [&] {
+    for (int i = 0; i < 300; ++i) {
+      const auto lock = FileLock::try_lock(folder / "lock", "it", nullptr);
+      if (!lock) continue;
+      lock->remove_at_end();
+      if (++holders > 1) ++overlaps;
+      ++times;
+      std::this_thread::yield();
+      --holders;
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(work);
+  }
+  EXPECT_EQ(overlaps, 0);
+  EXPECT_GT(times, 0);
+}
+
+TEST(FileLockTest, AHolderWithoutANameIsAnotherProcess) {
+  const TempFolder folder;
+  std::string holder;
+  const auto lock = FileLock::try_lock(folder / "lock", "", nullptr);
+  EXPECT_EQ(FileLock::try_lock(folder / "lock", "pid 18", &holder), nullptr);
+  EXPECT_EQ(holder, "another process");
 }
 
 TEST(FileLockTest, FolderThatDoesNotExist) {

@@ -126,13 +126,33 @@ TEST_F(DocumentViewTest, TooFewTokensAreNamedWithWhatWasLeftOut) {
   EXPECT_EQ(error_of([&] { documents_of(x); }), x + ": holds 1 tokens, at least 2 are needed");
 }
 
-TEST_F(DocumentViewTest, CopiesMustBeCountable) {
-  EXPECT_EQ(
-      error_of([&] { view({.upsample_from = 8, .upsample_times = INT64_MAX / 40}); }, kExitUsage),
-      folder_ / "x" +
-          ": documents that come 230584300921369395 times are more tokens than can be "
-          "counted");
+TEST_F(DocumentViewTest, TimesAreBounded) {
+  EXPECT_EQ(view({.upsample_from = 21, .upsample_times = 1000}).tokens(), 53 + 999 * 21);
   EXPECT_THROW(view({.upsample_times = 0}), std::logic_error);
+  EXPECT_THROW(view({.upsample_times = 1001}), std::logic_error);
+}
+
+TEST_F(DocumentViewTest, MessagesNameThePathAsGiven) {
+  write_file(folder_ / "raw.bin", std::string("\1\0\7\0\2\0\3\0", 8));
+  const TokenFileSpec spec = {folder_ / "raw.bin", "uint16", 7};
+  EXPECT_EQ(error_of([&] { DocumentView(std::make_shared<TokenFile>(spec), {.min_length = 3}); }),
+            folder_ / "raw.bin" +
+                ": without 2 documents (4 tokens) shorter than 3 it holds 0 tokens, at least 2 "
+                "are needed");
+}
+
+TEST_F(DocumentViewTest, SaysWhyAFileIsOneDocument) {
+  write_file(folder_ / "raw.bin", std::string("\1\0\7\0\2\0\3\0", 8));
+  const auto why = [&](std::optional<int64_t> eos_id) {
+    return why_one_document(TokenFile(TokenFileSpec{folder_ / "raw.bin", "uint16", eos_id}),
+                            eos_id);
+  };
+  EXPECT_EQ(why({}), folder_ / "raw.bin" + " has no eos_id");
+  EXPECT_EQ(why(5), folder_ / "raw.bin" + " holds no token 5");
+  EXPECT_EQ(why(7), "");
+  EXPECT_EQ(why(3), "");  // its end
+  write_tokens(folder_ / "x", {5});
+  EXPECT_EQ(why_one_document(TokenFile(folder_ / "x"), {}), "");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <set>
 
 #include "tests/data/token_files.h"
@@ -197,16 +198,36 @@ TEST_F(LoaderTest, RefusesImpossibleNumbers) {
   EXPECT_THROW(Loader(rows, groups_of(-1, 1)).next(), std::logic_error);
 }
 
-TEST_F(LoaderTest, AnEmptyGroupIsNamedAfterThoseBeforeIt) {
-  Loader loader(sampler(), groups_from(0, [](int64_t k) { return 2 - k; }));
-  EXPECT_EQ(loader.next()->view().rows, 2);
-  EXPECT_EQ(loader.next()->view().rows, 1);
+/// What next() says when it throws std::logic_error.
+std::string logic_error_of(Loader& loader) {
   try {
     loader.next();
-    FAIL();
   } catch (const std::logic_error& error) {
-    EXPECT_STREQ(error.what(), "Loader: group 2 has 0 rows, expected at least 1");
+    return error.what();
   }
+  ADD_FAILURE() << "no std::logic_error";
+  return "";
+}
+
+TEST_F(LoaderTest, AnEmptyGroupIsTheEnd) {
+  std::atomic<int64_t> asked = 0;
+  {
+    Loader loader(sampler(), groups_from(0, [&](int64_t k) {
+                    ++asked;
+                    return 2 - k;
+                  }));
+    EXPECT_EQ(loader.next()->view().rows, 2);
+    EXPECT_EQ(loader.next()->view().rows, 1);
+    for (int again = 0; again < 2; ++again)
+      EXPECT_EQ(logic_error_of(loader), "Loader::next: there is no group behind the last one");
+  }
+  EXPECT_EQ(asked, 3);
+}
+
+TEST_F(LoaderTest, AGroupOfFewerThanNoRowsIsNamedAfterThoseBeforeIt) {
+  Loader loader(sampler(), groups_from(0, [](int64_t k) { return 2 - 3 * k; }));
+  EXPECT_EQ(loader.next()->view().rows, 2);
+  EXPECT_EQ(logic_error_of(loader), "Loader: group 1 has -1 rows, expected at least 0");
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ class NllTest : public testing::Test {
     return run(config, make_recurrent_model(kVocabulary, packing));
   }
   std::vector<nlohmann::ordered_json> run(NllConfig config, std::shared_ptr<LanguageModel> model) {
-    config.data = data_;
+    if (config.data.empty()) config.data = data_;
     std::vector<nlohmann::ordered_json> records;
     EvalArgs args;
     args.inputs = {"runs/recurrent"};
@@ -367,6 +367,64 @@ TEST_F(NllTest, MistakesAreNamed) {
             "eval nll needs a token file to score, --data PREFIX");
 }
 
+TEST_F(NllTest, TokensOfAnotherTokenizerAreRefused) {
+  write_file(data_ + ".manifest.json",
+             R"({"format": "tandem tokens", "version": 1, "tokenizer": {"name": "books.model", )"
+             R"("sha256": ")" +
+                 std::string(64, '0') + "\"}}");
+  const std::string message =
+      ": was made with the tokenizer books.model, that of runs/recurrent is bytes; run `tandem "
+      "data tokenize` again with the model's";
+  EXPECT_EQ(error_of([&] { run({}); }, kExitUsage), data_ + message);
+  TokenFileWriter other(folder_ / "other", kVocabulary);
+  other.add_document(documents_[3]);
+  other.publish();
+  EXPECT_EQ(run({.data = folder_ / "other"}).size(), 1u);  // which says nothing
+  EXPECT_EQ(
+      error_of([&] { run({.data = folder_ / "other", .unigram = data_ + ".idx"}); }, kExitUsage),
+      data_ + ".idx" + message);
+}
+
+TEST_F(NllTest, HeaderlessFilesAreScoredAsIndexedOnes) {
+  std::string raw;
+  for (const int64_t token : stream_) {
+    raw += static_cast<char>(token % 256);
+    raw += static_cast<char>(token / 256);
+  }
+  const std::string path = folder_ / "raw.bin";
+  write_file(path, raw);
+  const NllConfig headerless = {
+      .data = path, .data_dtype = "uint16", .eos_id = 257, .mask_documents = true, .unigram = path};
+  const auto expected = run({.mask_documents = true, .unigram = data_}), found = run(headerless);
+  ASSERT_EQ(found.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(found[i]["nll"], expected[i]["nll"]);
+    EXPECT_EQ(found[i]["tokens_scored"], expected[i]["tokens_scored"]);
+  }
+  const auto warning = [&](const NllConfig& config) {
+    testing::internal::CaptureStderr();
+    run(config);
+    const std::string log = testing::internal::GetCapturedStderr();
+    return log.starts_with("warning: ") ? log.substr(0, log.find('\n')) : "";
+  };
+  EXPECT_EQ(warning(headerless), "");
+  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .mask_documents = true}),
+            "warning: " + path +
+                " has no eos_id, so that it is one document: document masks have no effect on "
+                "runs/recurrent");
+  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .eos_id = 3, .mask_documents = true}),
+            "warning: " + path +
+                " holds no token 3, so that it is one document: document masks have no effect on "
+                "runs/recurrent");
+  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .eos_id = 257}),
+            "warning: --eos-id has no effect on runs/recurrent: it is scored without document "
+            "masks");
+  EXPECT_EQ(error_of([&] { run({.data = path}); }),
+            path +
+                ": has no raw.idx beside it and does not begin with LITPKDS; a headerless file "
+                "needs its dtype, uint16 or uint32");
+}
+
 TEST_F(NllTest, TheRegistryNamesEveryOption) {
   const Evaluation& nll = evaluations().front();
   EXPECT_EQ(nll.name, "nll");
@@ -377,7 +435,7 @@ TEST_F(NllTest, TheRegistryNamesEveryOption) {
     std::replace(option.begin(), option.end(), '_', '-');
     EXPECT_NE(nll.help.find(option), std::string::npos) << option;
   }
-  EXPECT_EQ(keys.size(), 10u);
+  EXPECT_EQ(keys.size(), 12u);
 }
 
 }  // namespace

@@ -37,6 +37,22 @@ const std::vector<LedgerConfiguration>& ledger_configurations() {
        7,
        {.multiple = 4, .unscored_prefix = 4, .pad_documents = true},
        {{157, 1, 140, 0.55, {.upsample_from = 80, .upsample_times = 2}}, {83, 1, 230, 0.45}}},
+      {"packed",
+       "windows",
+       true,
+       39,
+       7,
+       {},
+       {{.documents = 181,
+         .shortest = 1,
+         .longest = 210,
+         .weight = 0.6,
+         .format = LedgerFormat::kPacked},
+        {.documents = 103,
+         .shortest = 1,
+         .longest = 230,
+         .weight = 0.4,
+         .format = LedgerFormat::kWeighted}}},
   };
   return configurations;
 }
@@ -55,7 +71,7 @@ int64_t LedgerData::tokens() const {
 std::vector<LedgerData> make_ledger_data(const LedgerConfiguration& configuration, uint64_t seed,
                                          int64_t scale) {
   std::vector<LedgerData> sources;
-  int64_t first_token = 1;  // 0 is what padding has
+  int64_t first_token = kLedgerEos + 1;
   for (const LedgerSource& source : configuration.sources) {
     const auto stream = RandomStream(seed).fork("ledger documents").fork(sources.size());
     LedgerData& data = sources.emplace_back();
@@ -76,20 +92,65 @@ std::string source_path(const std::string& folder, size_t source) {
   return folder + "/source" + std::to_string(source);
 }
 
+void write_indexed(const LedgerData& data, const std::string& prefix) {
+  auto token = static_cast<int32_t>(data.first_token);
+  TokenFileWriter writer(prefix, token + data.tokens());
+  for (const int64_t length : data.lengths) {
+    std::vector<int32_t> document(static_cast<size_t>(length));
+    std::iota(document.begin(), document.end(), token);
+    token += static_cast<int32_t>(length);
+    writer.add_document(document);
+  }
+  writer.publish();
+}
+
+void write_weights(const LedgerData& data, const std::string& prefix) {
+  std::vector<float> weights(static_cast<size_t>(data.tokens()));
+  for (size_t i = 0; i < weights.size(); ++i)
+    weights[i] = ledger_weight(data.first_token + static_cast<int64_t>(i));
+  File::create(prefix + ".weights").write(std::as_bytes(std::span(weights)));
+}
+
+/// Chunks that end anywhere, also inside documents (data/packed_chunks.h).
+template <typename Token>
+void write_packed(const LedgerData& data, const std::string& prefix, char dtype_code) {
+  constexpr size_t kChunk = 1009;
+  std::vector<Token> tokens(static_cast<size_t>(data.tokens()));
+  std::iota(tokens.begin(), tokens.end(), static_cast<Token>(data.first_token));
+  size_t end = 0;
+  for (const int64_t length : data.lengths)
+    tokens[(end += static_cast<size_t>(length)) - 1] = static_cast<Token>(kLedgerEos);
+  for (size_t begin = 0, chunk = 0; begin < tokens.size(); begin += kChunk, ++chunk) {
+    const std::string number = std::to_string(chunk);
+    File file = File::create(prefix + "_" + std::string(10 - number.size(), '0') + number + ".bin");
+    const auto part = std::span(tokens).subspan(begin, std::min(kChunk, tokens.size() - begin));
+    const uint64_t version = 1, size = part.size();
+    file.write("LITPKDS");
+    file.write(std::as_bytes(std::span(&version, 1)));
+    file.write(std::string_view(&dtype_code, 1));
+    file.write(std::as_bytes(std::span(&size, 1)));
+    file.write(std::as_bytes(part));
+  }
+}
+
 }  // namespace
 
-void write_ledger_data(const std::vector<LedgerData>& sources, const std::string& folder) {
+float ledger_weight(int64_t token) { return 0.25f * static_cast<float>(token % 7); }
+
+void write_ledger_data(const LedgerConfiguration& configuration,
+                       const std::vector<LedgerData>& sources, const std::string& folder) {
   make_directories(folder);
   for (size_t i = 0; i < sources.size(); ++i) {
-    auto token = static_cast<int32_t>(sources[i].first_token);
-    TokenFileWriter writer(source_path(folder, i), token + sources[i].tokens());
-    for (const int64_t length : sources[i].lengths) {
-      std::vector<int32_t> document(static_cast<size_t>(length));
-      std::iota(document.begin(), document.end(), token);
-      token += static_cast<int32_t>(length);
-      writer.add_document(document);
+    const LedgerFormat format = configuration.sources[i].format;
+    const std::string prefix = source_path(folder, i);
+    if (format == LedgerFormat::kPacked) {
+      const bool fits = sources[i].first_token + sources[i].tokens() <= 65536;
+      fits ? write_packed<uint16_t>(sources[i], prefix, 8)
+           : write_packed<int32_t>(sources[i], prefix, 4);
+      continue;
     }
-    writer.publish();
+    write_indexed(sources[i], prefix);
+    if (format == LedgerFormat::kWeighted) write_weights(sources[i], prefix);
   }
 }
 
@@ -97,9 +158,10 @@ Sampler ledger_sampler(const LedgerPlan& plan, const std::string& shuffle) {
   const LedgerConfiguration& configuration = *plan.configuration;
   std::vector<SourceSpec> specs;
   for (const LedgerSource& source : configuration.sources) {
-    specs.push_back({.file = {.path = source_path(plan.data, specs.size())},
-                     .weight = source.weight,
-                     .view = source.view});
+    TokenFileSpec file = {.path = source_path(plan.data, specs.size())};
+    if (source.format == LedgerFormat::kPacked) file.eos_id = kLedgerEos;
+    if (source.format == LedgerFormat::kWeighted) file.weights = TargetWeights::kRead;
+    specs.push_back({.file = file, .weight = source.weight, .view = source.view});
   }
   return Sampler(specs, configuration.context_length, shuffle, configuration.mask_documents,
                  plan.seed, configuration.packing);
@@ -124,9 +186,19 @@ int64_t ledger_steps(const LedgerPlan& plan, int64_t epochs) {
 }
 
 uint32_t ledger_crc(std::span<const int64_t> tokens, std::span<const int64_t> targets,
-                    std::span<const int32_t> segment) {
-  const uint32_t crc = crc32c(std::as_bytes(targets), crc32c(std::as_bytes(tokens)));
-  return crc32c(std::as_bytes(segment), crc);
+                    std::span<const int32_t> segment, std::span<const float> weights) {
+  std::vector<float> ones;
+  if (weights.empty()) {
+    for (const int64_t target : targets) ones.push_back(target == kIgnored ? 0.0f : 1.0f);
+    weights = ones;
+  }
+  uint32_t crc = crc32c(std::as_bytes(targets), crc32c(std::as_bytes(tokens)));
+  crc = crc32c(std::as_bytes(segment), crc);
+  return crc32c(std::as_bytes(weights), crc);
+}
+
+uint32_t ledger_crc(const Row& row) {
+  return ledger_crc(row.tokens, row.targets, row.segment, row.weights);
 }
 
 std::string LedgerPlan::part(int64_t attempt, int64_t rank) const {

@@ -11,9 +11,9 @@
 #include "data/loader.h"
 #include "data/sampler.h"
 
-// Exactly once, in numbers: worker processes read a mixture through Sampler and Loader as training does, each its share of every step, and write down what they got. They are
-// killed again and again, and go on from the last checkpoint with another world size. Then the ledgers must add up to each window of each source once per epoch, in the order of
-// a run that nobody disturbed.
+// Exactly once, in numbers: worker processes read a mixture through Sampler, Loader and share_of, called as the trainer calls them, and write down what they got. They are killed
+// again and again, and go on from the last step that was saved with another world size. Then the ledgers must add up to each window of each source once per epoch, in the order of
+// a run that nobody disturbed. The proof is of these three; the trainer, with its checkpoints, does not run here.
 //
 //   configuration.cpp   what is read: the data, made up so that a token tells where it stood, and the sampler over it
 //   rank.cpp            one worker process
@@ -26,10 +26,19 @@
 
 namespace tandem {
 
+/// How the tokens of a source lie on disk.
+enum class LedgerFormat {
+  kIndexed,
+  kWeighted,  // indexed, beside a file of target weights
+  kPacked,    // LITPKDS packed chunks, each document's last token kLedgerEos
+};
+inline constexpr int64_t kLedgerEos = 0;  // a number that no other token has; padding has it too, but segment -1
+
 struct LedgerSource {
   int64_t documents, shortest, longest;  // lengths are in [shortest, longest], short ones are more frequent
   double weight;
   ViewSpec view = {};
+  LedgerFormat format = LedgerFormat::kIndexed;
 };
 struct LedgerConfiguration {
   const char* name;
@@ -70,15 +79,17 @@ struct LedgerPlan {
   std::string part(int64_t attempt, int64_t rank) const;  ///< path of a ledger
 };
 
-/// The documents of one source. No token occurs twice in a configuration, so each tells where it stood.
+/// The documents of one source. No token but kLedgerEos occurs twice in a configuration, so each tells where it stood.
 struct LedgerData {
-  int64_t first_token = 1;  // tokens count up from here
+  int64_t first_token = 1;  // tokens count up from here; where a document ends with kLedgerEos its number is left out
   std::vector<int64_t> lengths;
   int64_t tokens() const;
 };
 /// `scale` times as many documents as the configuration says.
 std::vector<LedgerData> make_ledger_data(const LedgerConfiguration& configuration, uint64_t seed, int64_t scale);
-void write_ledger_data(const std::vector<LedgerData>& sources, const std::string& folder);
+void write_ledger_data(const LedgerConfiguration& configuration, const std::vector<LedgerData>& sources, const std::string& folder);
+/// Of a token as a target, in a source with weights; some have 0.
+float ledger_weight(int64_t token);
 /// The sampler over the written data, with the configuration's way of shuffling or another.
 Sampler ledger_sampler(const LedgerPlan& plan, const std::string& shuffle);
 Mixture ledger_mixture(const LedgerConfiguration& configuration);
@@ -88,9 +99,11 @@ int64_t ledger_steps(const LedgerPlan& plan, int64_t epochs);
 /// A row as a ledger has it.
 struct LedgerEntry {
   int64_t sample = 0;
-  uint32_t crc = 0;  // CRC-32C of tokens, targets and segments
+  uint32_t crc = 0;  // CRC-32C of tokens, targets, segments and weights
 };
-uint32_t ledger_crc(std::span<const int64_t> tokens, std::span<const int64_t> targets, std::span<const int32_t> segment);
+/// Of one row; without weights they are 1 for the scored targets, as beside rows that have some.
+uint32_t ledger_crc(std::span<const int64_t> tokens, std::span<const int64_t> targets, std::span<const int32_t> segment, std::span<const float> weights);
+uint32_t ledger_crc(const Row& row);
 
 inline constexpr int64_t kLedgerWorlds[] = {1, 2, 4, 3};
 inline constexpr int64_t kLedgerSaveEvery = 4;  // steps

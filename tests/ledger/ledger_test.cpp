@@ -5,12 +5,14 @@
 
 #include <string_view>
 
+#include "core/file.h"
 #include "tests/data/temp_folder.h"
 
 namespace tandem {
 namespace {
 
 using testing::Contains;
+using testing::Each;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -66,6 +68,33 @@ TEST_F(LedgerTest, OtherContentsAfterAKillAreFound) {
   const bool found =
       testing::Value(report.violations(), Contains(HasSubstr("is not what it was before")));
   EXPECT_EQ(found, report.facts["resumed_steps"] > 0);
+}
+
+TEST_F(LedgerTest, WeightsOfOtherTargetsAreFound) {
+  const LedgerConfiguration& configuration = ledger_configuration("packed");
+  const auto data = make_ledger_data(configuration, 3, 1);
+  LedgerPlan whole = {.configuration = &configuration,
+                      .data = folder_.path() + "/data",
+                      .run = folder_.path() + "/whole",
+                      .seed = 3};
+  write_ledger_data(configuration, data, whole.data);
+  const std::vector<float> ones(static_cast<size_t>(data[1].tokens()), 1.0f);
+  File::create(whole.data + "/source1.weights").write(std::as_bytes(std::span(ones)));
+  whole.steps = ledger_steps(whole, 1);
+  LedgerReport report;
+  const auto attempts = drive_ledger(whole, 0, report);
+  verify_ledger(whole, attempts, whole, data, report);
+  EXPECT_THAT(report.violations(), Contains(HasSubstr(" has the weight of another")));
+  EXPECT_THAT(report.violations(), Each(HasSubstr(" has the weight of another")));
+}
+
+TEST(LedgerCrcTest, TellsWeightsApart) {
+  Row row = {.tokens = {3, 4}, .targets = {4, kIgnored}, .segment = {0, 0}};
+  const uint32_t without = ledger_crc(row);
+  row.weights = {1, 0};  // what rows without weights have beside others
+  EXPECT_EQ(ledger_crc(row), without);
+  row.weights = {0.5, 0};
+  EXPECT_NE(ledger_crc(row), without);
 }
 
 TEST_F(LedgerTest, GoingOnOneStepTooLateIsFound) {

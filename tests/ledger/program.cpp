@@ -99,7 +99,7 @@ LedgerReport run_ledger(const LedgerConfiguration& configuration, const LedgerOp
                       .data = join_path(folder, "data"),
                       .run = join_path(folder, "whole"),
                       .seed = options.seed};
-  write_ledger_data(data, whole.data);
+  write_ledger_data(configuration, data, whole.data);
   whole.steps = ledger_steps(whole, options.epochs);
   LedgerPlan killed = whole;
   killed.run = join_path(folder, "killed");

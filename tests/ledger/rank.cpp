@@ -20,8 +20,10 @@ Entries entries_of(const RowsView& rows) {
   const auto n = static_cast<size_t>(rows.length);
   for (int64_t r = 0; r < rows.rows; ++r) {
     const int64_t at = r * rows.length;
+    const auto weights =
+        rows.weights ? std::span<const float>(rows.weights + at, n) : std::span<const float>();
     entries.push_back({rows.samples[r], ledger_crc({rows.tokens + at, n}, {rows.targets + at, n},
-                                                   {rows.segment + at, n})});
+                                                   {rows.segment + at, n}, weights)});
   }
   return entries;
 }

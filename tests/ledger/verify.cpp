@@ -122,8 +122,7 @@ class Verifier {
     for (size_t source = 0; source < expected.size(); ++source) {
       const WindowView& view = in_file_order.view(static_cast<int64_t>(source));
       for (int64_t k = 0; k < view.windows(); ++k) {
-        const Row row = view.window(k, killed_.configuration->mask_documents);
-        ++expected[source][ledger_crc(row.tokens, row.targets, row.segment)];
+        ++expected[source][ledger_crc(view.window(k, killed_.configuration->mask_documents))];
       }
     }
     for (const auto& [place, counts] : found) {
@@ -147,14 +146,15 @@ class Verifier {
     }
   }
 
-  /// The rows themselves, by way of Sampler::row: the same as in the ledgers, and in each epoch of
-  /// each source every token of the view as often as the view says.
+  /// The rows themselves, by way of Sampler::row: the same as in the ledgers, with the weights of
+  /// their targets, and in each epoch of each source every token of the view as often as the view
+  /// says.
   void expect_tokens_once(const std::vector<LedgerData>& data) {
-    std::vector<std::vector<int64_t>> seen;  // by source and token
-    for (const LedgerData& source : data) seen.emplace_back(source.tokens(), 0);
+    std::vector<std::vector<int64_t>> seen;  // by source and token; the last counts kLedgerEos
+    for (const LedgerData& source : data) seen.emplace_back(source.tokens() + 1, 0);
     for (const auto& [sample, crc] : undisturbed_) {
       const Row row = sampler_.row(sample);
-      if (ledger_crc(row.tokens, row.targets, row.segment) != crc)
+      if (ledger_crc(row) != crc)
         report_.violation("sample " + text(sample) + " is not what Sampler::row gives");
       const auto [source, epoch] = place_of(sample);
       const int64_t windows = sampler_.view(source).windows();
@@ -162,37 +162,75 @@ class Verifier {
       const std::string where = "source " + text(source) + ", epoch " + text(epoch) + ": ";
       for (size_t t = 0; t < row.tokens.size(); ++t) {
         if (row.segment[t] < 0) continue;
-        const int64_t at = row.tokens[t] - data[static_cast<size_t>(source)].first_token;
-        if (at < 0 || at >= static_cast<int64_t>(counts.size())) {
+        const LedgerData& whole = data[static_cast<size_t>(source)];
+        const bool ends = row.tokens[t] == kLedgerEos && format(source) == LedgerFormat::kPacked;
+        const int64_t at = ends ? whole.tokens() : row.tokens[t] - whole.first_token;
+        if (at < 0 || at >= whole.tokens() + ends) {
           report_.violation(where + "token " + text(row.tokens[t]) + " of another source");
         } else {
           ++counts[static_cast<size_t>(at)];
         }
       }
+      expect_weights(row, source, where);
       if (mixture_.pick(sample).index % windows != windows - 1) continue;
       expect_counts(counts, source, data[static_cast<size_t>(source)], where);
       std::fill(counts.begin(), counts.end(), 0);
     }
   }
 
+  LedgerFormat format(int64_t source) const {
+    return killed_.configuration->sources[static_cast<size_t>(source)].format;
+  }
+
+  void expect_weights(const Row& row, int64_t source, const std::string& where) {
+    if (format(source) != LedgerFormat::kWeighted) return;
+    for (size_t t = 0; t < row.targets.size(); ++t) {
+      const float expected = row.targets[t] == kIgnored ? 0.0f : ledger_weight(row.targets[t]);
+      if (row.weights[t] != expected)
+        report_.violation(where + "target " + text(row.targets[t]) + " has the weight of another");
+    }
+  }
+
+  /// How often each token comes in an epoch, laid out as in expect_tokens_once().
+  std::vector<int64_t> expected_counts(int64_t source, const LedgerData& data) const {
+    const ViewSpec& spec = killed_.configuration->sources[static_cast<size_t>(source)].view;
+    const bool ends = format(source) == LedgerFormat::kPacked;
+    std::vector<int64_t> expected(static_cast<size_t>(data.tokens()) + 1, 0);
+    size_t token = 0, last = 0;  // last: of the documents that are read
+    int64_t most = 1;
+    for (const int64_t length : data.lengths) {
+      const size_t begin = token;
+      token += static_cast<size_t>(length);
+      const bool left_out =
+          length < spec.min_length || (spec.max_length > 0 && length > spec.max_length);
+      if (left_out) continue;
+      const int64_t copies = length >= spec.upsample_from ? spec.upsample_times : 1;
+      std::fill(expected.begin() + static_cast<int64_t>(begin),
+                expected.begin() + static_cast<int64_t>(token), copies);
+      if (ends) {
+        expected[token - 1] = 0;
+        expected.back() += copies;
+      }
+      if (copies < most) continue;  // the passes over upsampled documents come last
+      most = copies;
+      last = ends ? expected.size() - 1 : token - 1;
+    }
+    // The epoch's last token is only a target where it would be the first of a window. That is
+    // never so with padded documents: their epochs, as their windows, are multiples of a block.
+    const WindowView& view = sampler_.view(source);
+    if (view.tokens() % killed_.configuration->context_length == 1) --expected[last];
+    return expected;
+  }
+
   void expect_counts(const std::vector<int64_t>& counts, int64_t source, const LedgerData& data,
                      const std::string& where) {
-    const ViewSpec& view = killed_.configuration->sources[static_cast<size_t>(source)].view;
-    // The stream's last token is only a target where it would be the first of a window.
-    const WindowView& windows = sampler_.view(source);
-    int64_t may_be_missing = windows.tokens() % killed_.configuration->context_length == 1;
-    size_t token = 0;
-    for (const int64_t length : data.lengths) {
-      const bool left_out =
-          length < view.min_length || (view.max_length > 0 && length > view.max_length);
-      const int64_t copies = length >= view.upsample_from ? view.upsample_times : 1;
-      const int64_t expected = left_out ? 0 : copies;
-      for (const size_t end = token + static_cast<size_t>(length); token < end; ++token) {
-        if (counts[token] == expected) continue;
-        if (counts[token] == expected - 1 && may_be_missing-- > 0) continue;
-        report_.violation(where + "token " + text(data.first_token + static_cast<int64_t>(token)) +
-                          " came " + text(counts[token]) + " times, expected " + text(expected));
-      }
+    const std::vector<int64_t> expected = expected_counts(source, data);
+    for (size_t i = 0; i < counts.size(); ++i) {
+      if (counts[i] == expected[i]) continue;
+      const int64_t token =
+          i + 1 < counts.size() ? data.first_token + static_cast<int64_t>(i) : kLedgerEos;
+      report_.violation(where + "token " + text(token) + " came " + text(counts[i]) +
+                        " times, expected " + text(expected[i]));
     }
   }
 

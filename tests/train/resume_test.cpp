@@ -277,6 +277,54 @@ TEST_F(ResumeTest, RefusesOtherData) {
       << message;
 }
 
+TEST_F(ResumeTest, RefusesAnotherReadingOfASource) {
+  std::string raw;  // of 60 documents of 1 to 14 tokens that end with 7
+  for (int d = 0; d < 60; ++d) {
+    for (int i = 0; i < d % 14; ++i) raw += {static_cast<char>(20 + i), '\0'};
+    raw += {'\7', '\0'};
+  }
+  if (raw.size() % 4 != 0) raw += {'\1', '\0'};  // so that it could be uint32
+  write_file(folder_ / "raw.bin", raw);
+  const auto source = [&](const std::string& keys) {
+    return std::vector<std::string>{"data.train=[{path: " + (folder_ / "raw.bin") + ", " + keys +
+                                    "}]"};
+  };
+  const std::string key = (folder_ / "part") +
+                          ": cannot be resumed with another config: " + "data.train[0].",
+                    end = "; go back, or start another run with --out";
+  train_tiny(folder_, "part",
+             source("dtype: uint16, eos_id: 7, min_length: 3, upsample: {from: 9, times: 2}"), 2);
+  EXPECT_EQ(
+      refusal(source("dtype: uint16, eos_id: 7, min_length: 4, upsample: {from: 9, times: 2}")),
+      key + "min_length was 3, is 4" + end);
+  EXPECT_EQ(
+      refusal(source("dtype: uint16, eos_id: 7, min_length: 3, upsample: {from: 9, times: 3}")),
+      key + "upsample.times was 2, is 3" + end);
+  EXPECT_EQ(
+      refusal(source("dtype: uint16, eos_id: 7, min_length: 3")),
+      key + "upsample.from was 9, is absent; data.train[0].upsample.times was 2, is absent" + end);
+  EXPECT_EQ(
+      refusal(source("dtype: uint16, eos_id: 20, min_length: 3, upsample: {from: 9, times: 2}")),
+      key + "eos_id was 7, is 20" + end);
+  EXPECT_EQ(
+      refusal(source("dtype: uint32, eos_id: 7, min_length: 3, upsample: {from: 9, times: 2}")),
+      key + "dtype was uint16, is uint32" + end);
+}
+
+TEST(DriftTest, ConfigsFromBeforeDocumentsCouldBeChosenStillFit) {
+  const TempFolder folder;
+  TrainConfig config = tiny_config(folder.path());
+  const ConfigNode written = write_config(config);
+  // All keys of a source that such a config has.
+  EXPECT_EQ(inline_yaml(*written.find("data")->find("train")),
+            "[{path: " + (folder / "train") + ", target_weights: false, weight: 1}]");
+  EXPECT_EQ(inline_yaml(*written.find("data")->find("validation")),
+            "[{path: " + (folder / "valid") + ", target_weights: false}]");
+  TrainConfig old = make_train_config(tiny_factory());
+  read_config(parse_yaml(to_yaml(written), "config.yaml"), old);
+  EXPECT_TRUE(find_drift(write_config(old), written).empty());
+}
+
 TEST(DriftTest, EveryKeyOfTheConfigHasAVerdict) {
   const TempFolder folder;
   TrainConfig config = tiny_config(

@@ -65,6 +65,27 @@ TEST_F(TrainConfigTest, WhatMustBeGivenIsNamed) {
             "command line: init.from = , expected a checkpoint or a run folder");
 }
 
+TEST_F(TrainConfigTest, SourcesAreChecked) {
+  const auto train = [&](const std::string& keys) {
+    return error({"data.train=[{path: x, " + keys + "}]"});
+  };
+  const std::string begin = "command line: data.train[0].";
+  EXPECT_EQ(train("dtype: int32"), begin + "dtype = int32, expected uint16 or uint32");
+  EXPECT_EQ(train("min_length: 8, max_length: 7"),
+            begin + "max_length = 7, expected at least min_length (8)");
+  EXPECT_EQ(train("max_length: 0"), begin + "max_length = 0, expected an integer >= 1");
+  EXPECT_EQ(train("upsample: {from: 0, times: 2}"),
+            begin + "upsample.from = 0, expected an integer >= 1");
+  for (const char* times : {"0", "1", "1001"})
+    EXPECT_EQ(train(std::string("upsample: {from: 8, times: ") + times + "}"),
+              begin + "upsample.times = " + times + ", expected an integer from 2 to 1000");
+  EXPECT_EQ(train("upsample: {from: 8}"),
+            "command line: data.train[0].upsample: default times = absent, expected an integer "
+            "from 2 to 1000");
+  EXPECT_EQ(error({"data.validation=[{path: x, min_length: 8, max_length: 7}]"}),
+            "command line: data.validation[0].max_length = 7, expected at least min_length (8)");
+}
+
 TEST_F(TrainConfigTest, AbsentValuesAreDerived) {
   const TrainConfig config =
       resolved({"training={context_length: 1000, tokens_per_step: 30000, steps: 50}",

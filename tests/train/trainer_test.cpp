@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 
+#include "core/log.h"
 #include "nn/checkpoint.h"
 #include "tests/nn/helpers.h"
 #include "tests/nn/tiny_model.h"
@@ -259,6 +261,112 @@ TEST(TrainerTest, SaysWhatIsLeftOut) {
   EXPECT_NE(testing::internal::GetCapturedStderr().find("train: left out "), std::string::npos);
 }
 
+/// 400 tokens of 1 to 19 as uint16, without a document's end.
+void write_raw(const std::string& path) {
+  std::string raw;
+  for (int i = 0; i < 400; ++i) raw += {static_cast<char>(1 + i % 19), '\0'};
+  write_file(path, raw);
+}
+
+TEST(TrainerTest, SaysWhatHasNoEffectOnASingleDocument) {
+  const TempFolder folder;
+  const std::string raw = folder / "raw.bin", other = folder / "other.bin";
+  write_raw(raw);
+  write_raw(other);
+  const std::vector<std::string> words = {
+      "data.train=[{path: " + raw +
+          ", dtype: uint16, min_length: 3, max_length: 500, upsample: {from: 2, times: 2}}, "
+          "{path: " +
+          other + ", dtype: uint16, eos_id: 77}]",
+      "data.validation=[{path: " + raw + ", dtype: uint16, min_length: 2}]"};
+  const auto expect = [&](const std::string& log, const std::string& line) {
+    EXPECT_NE(log.find("warning: " + line + "\n"), log.npos) << line << " is not in\n" << log;
+  };
+  auto masked = words;
+  masked.insert(masked.end(), {"data.mask_documents=true", "data.shuffle=documents"});
+  train_tiny(folder, "run", masked, 1);
+  testing::internal::CaptureStderr();
+  dry_run(tiny_config(folder.path(), masked), tiny_factory(), torch::kCPU);
+  for (const std::string& log :
+       {read_text(folder / "run/log.txt"), testing::internal::GetCapturedStderr()}) {
+    expect(log, "data.train[0]: " + raw +
+                    " has no eos_id, so that it is one document: min_length, max_length, "
+                    "upsample, data.shuffle: documents, data.mask_documents have no effect on it");
+    expect(log, "data.train[1]: " + other +
+                    " holds no token 77, so that it is one document: eos_id, data.shuffle: "
+                    "documents, data.mask_documents have no effect on it");
+    expect(log, "data.validation[0]: " + raw +
+                    " has no eos_id, so that it is one document: min_length, data.mask_documents "
+                    "have no effect on it");
+  }
+  train_tiny(folder, "plain", words, 1);
+  const std::string log = read_text(folder / "plain/log.txt");
+  expect(log, "data.train[1]: " + other +
+                  " holds no token 77, so that it is one document: eos_id has no effect on it");
+  // Nothing is said of one document where nothing wants several, or where several there are.
+  train_tiny(folder, "quiet",
+             {"data.train=[{path: " + raw + ", dtype: uint16}]",
+              "data.validation=[{path: " + raw + ", dtype: uint16, eos_id: 5, min_length: 2}]"},
+             1);
+  EXPECT_EQ(read_text(folder / "quiet/log.txt").find("one document"), log.npos);
+}
+
+TEST(TrainerTest, SaysWhatIsSeenOfEachSource) {
+  const TempFolder folder;
+  write_raw(folder / "raw.bin");
+  const std::string train = folder / "train";
+  tiny_yaml(folder.path());
+  train_tiny(folder, "run",
+             {"data.train=[{path: " + train + ", weight: 3}, {path: " + (folder / "raw.bin") +
+              ", dtype: uint16, weight: 1}]"},
+             1);
+  const int64_t tokens = TokenFile(train).tokens();
+  const std::string log = read_text(folder / "run/log.txt");
+  char epochs[32];
+  std::snprintf(epochs, sizeof epochs, "%.2f", 0.75 * 9 * 78 / static_cast<double>(tokens));
+  for (const std::string& line :
+       {"  " + train + ": " + with_commas(tokens) + " tokens, 75.0 % of the samples, " + epochs +
+            " epochs\n",
+        "  " + (folder / "raw.bin") + ": 400 tokens, 25.0 % of the samples, 0.44 epochs\n"})
+    EXPECT_NE(log.find(line), log.npos) << line << " is not in\n" << log;
+  train_tiny(folder, "alone", {}, 1);
+  EXPECT_EQ(read_text(folder / "alone/log.txt").find("of the samples"), log.npos);
+}
+
+TEST(TrainerTest, SourcesOfLaterStagesAreOpenedBeforeTheFirstStep) {
+  const TempFolder folder;
+  tiny_yaml(folder.path());
+  const auto words = [&](const std::string& stages) {
+    return std::vector<std::string>{
+        "training={context_length: 13, tokens_per_step: 78, micro_batch_size: 2}",
+        "lr_schedule={name: constant}", "stages=" + stages};
+  };
+  const auto expect = [&](const std::string& stages, const std::string& message) {
+    EXPECT_EQ(error_of([&] { train_tiny(folder, "run", words(stages)); }), message);
+    EXPECT_EQ(error_of([&] {
+                dry_run(tiny_config(folder.path(), words(stages)), tiny_factory(), torch::kCPU);
+              }),
+              message);
+  };
+  const std::string later = folder / "later";
+  expect("[{steps: 2}, {steps: 1, data: {train: [{path: " + later + "}]}}]",
+         "stages[1]: " + later + ": no tokens: looked for " + later + ".idx (indexed dataset), " +
+             later + "_0000000000.bin (packed chunks) and " + later + " itself");
+  const std::string tokens = with_commas(TokenFile(folder / "valid").tokens());
+  expect("[{steps: 2}, {steps: 1}, {steps: 1, data: {validation: [{path: " + (folder / "valid") +
+             ", min_length: 60}]}}]",
+         "stages[2]: " + (folder / "valid") + ": without 5 documents (" + tokens +
+             " tokens) shorter than 60 it holds 0 tokens, at least 2 are needed");
+  EXPECT_EQ(checkpoint_steps(folder / "run"), std::vector<int64_t>{});
+  // Those of a stage that is done are not needed any more.
+  write_tokens(later, 3, 20);
+  const std::string both = "[{steps: 2, data: {train: [{path: " + later +
+                           "}]}}, {steps: 2, data: {train: [{path: " + (folder / "train") + "}]}}]";
+  EXPECT_EQ(train_tiny(folder, "both", words(both), 3).step, 3);
+  std::filesystem::remove(later + ".idx");
+  EXPECT_EQ(train_tiny(folder, "both", words(both)).step, 4);
+}
+
 TEST(TrainerTest, FilteredDocumentsAreNotLearntFrom) {
   const TempFolder folder;
   {
@@ -312,7 +420,8 @@ TEST(TrainerTest, TokensOfAnotherTokenizerAreRefusedByTheirManifest) {
       "lr_schedule={name: constant}", "data.validation=[]",
       "stages=[{steps: 2}, {steps: 1, data: {validation: [{path: " + (folder / "valid.bin") +
           "}]}}]"};
-  EXPECT_EQ(error_of([&] { train_tiny(folder, "staged", staged); }, kExitUsage), message);
+  EXPECT_EQ(error_of([&] { train_tiny(folder, "staged", staged); }, kExitUsage),
+            "stages[1]: " + (folder / "valid.bin") + message.substr((folder / "valid").size()));
 
   manifest("train", said("bytes", other));
   EXPECT_EQ(error_of([&] { train_tiny(folder, "other"); }, kExitUsage),
@@ -323,6 +432,37 @@ TEST(TrainerTest, TokensOfAnotherTokenizerAreRefusedByTheirManifest) {
   EXPECT_TRUE(error_of([&] {
                 train_tiny(folder, "other");
               }).starts_with(folder / "train.manifest.json" + ": tokenizer: "));
+}
+
+TEST(TrainerTest, ManifestsAreFoundBesideFoldersChunksAndHeaderlessFiles) {
+  const TempFolder folder;
+  write_raw(folder / "raw.bin");
+  std::string chunk("LITPKDS\1\0\0\0\0\0\0\0\10\220\1\0\0\0\0\0\0", 24);  // 400 of uint16
+  chunk += read_text(folder / "raw.bin");
+  write_file(folder / "chunks/x_0000000000.bin", chunk);
+  const std::string other(64, '0');
+  const auto manifest = [&](const std::string& name) {
+    write_file(folder / name + ".manifest.json",
+               R"({"format": "tandem tokens", "version": 1, "tokenizer": {"name": "books", )"
+               R"("sha256": ")" +
+                   other + "\"}}");
+  };
+  const auto expect = [&](const std::string& path, const std::string& keys) {
+    const std::string source = "[{path: " + (folder / path) + keys + "}]";
+    EXPECT_EQ(error_of([&] { train_tiny(folder, "run", {"data.train=" + source}); }, kExitUsage),
+              folder / path +
+                  ": was made with the tokenizer books, data.tokenizer is bytes; set "
+                  "data.tokenizer to the one it was made with, or run `tandem data tokenize` "
+                  "again");
+  };
+  manifest("raw");
+  expect("raw.bin", ", dtype: uint16");
+  manifest("chunks/x");
+  expect("chunks/x", "");
+  expect("chunks", "");
+  std::filesystem::remove(folder / "chunks/x.manifest.json");
+  manifest("chunks/x_0000000000");
+  expect("chunks/x_0000000000.bin", "");
 }
 
 TEST(TrainerTest, RowsAreWhatTheModelCanRead) {
