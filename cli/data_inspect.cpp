@@ -91,20 +91,22 @@ struct Inspect {
   std::unique_ptr<Tokenizer> tokenizer_of(const std::optional<Json>& manifest) const {
     if (!tokenizer.empty()) return load_tokenizer(tokenizer);
     if (!manifest) return nullptr;
+    const auto name = manifest->at("tokenizer").at("name").get<std::string>();
     try {
-      auto named = load_tokenizer(manifest->at("tokenizer").at("name").get<std::string>());
+      auto named = load_tokenizer(name);
       if (tokenizer_hash(*named) == manifest->at("tokenizer").at("sha256")) return named;
       log_warning(named->name() + " is not the tokenizer any more that made these tokens");
-    } catch (const UserError&) {
-      // Moved or removed: ids are shown, and --tokenizer can name it.
+    } catch (const UserError& error) {  // moved or removed
+      log_warning("cannot load the tokenizer " + one_line(name) + " that made these tokens (" +
+                  error.what() + "); their ids are shown, and --tokenizer can name it");
     }
     return nullptr;
   }
 
   Json first_documents(const TokenFile& tokens, const Tokenizer* names) const {
     Json shown = Json::array();
-    const int64_t end = std::min(first + documents, tokens.documents());
-    for (int64_t d = first; d < end; ++d) {
+    const int64_t left = std::max<int64_t>(tokens.documents() - first, 0);
+    for (int64_t d = first, end = first + std::min(documents, left); d < end; ++d) {
       const int64_t length = tokens.document_length(d);
       std::vector<int64_t> begin(static_cast<size_t>(std::min(shown_tokens, length)));
       tokens.read(tokens.document_begins()[d], begin);

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <thread>
 
@@ -108,11 +107,6 @@ struct Tokenize {
   }
 
   int run() {
-    const auto place = [](const std::string& prefix) {
-      return std::filesystem::absolute(prefix).lexically_normal();
-    };
-    if (!job.validation_output.empty() && place(job.output) == place(job.validation_output))
-      throw bad_usage("--output and --validation-output are both " + job.output);
     const auto text_to_ids = load_tokenizer(tokenizer);
     job.input = input.path;
     job.documents = input.documents;

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/manifest.h"
+#include "core/mapped_file.h"
 #include "core/progress.h"
 #include "data/tokenize.h"
 #include "data/tokenizer.h"

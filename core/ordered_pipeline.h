@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -35,18 +36,25 @@ class OrderedPipeline {
     for (auto& thread : threads_) thread.request_stop();
   }
 
+  /// Waits at most so long. True when next() need not wait any more.
+  bool ready_within(std::chrono::milliseconds most) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, most, [&] { return ready(); });
+  }
+
   /// The next result; nothing at the end. Rethrows what a stage threw, in the place of that piece; after it there is no more.
   std::optional<Result> next() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return ordered_.empty() ? ended_ : ordered_.front()->done; });
+    changed_.wait(lock, [&] { return ready(); });
     if (ordered_.empty()) return std::nullopt;
     const std::shared_ptr<Piece> piece = std::move(ordered_.front());
     ordered_.pop_front();
     bytes_ -= piece->bytes;
     changed_.notify_all();
     if (piece->error) {
+      failed_ = ended_ = true;  // wakes all threads to their end
       ordered_.clear();
-      ended_ = true;
+      waiting_.clear();
       std::rethrow_exception(piece->error);
     }
     return std::move(piece->result);
@@ -61,6 +69,8 @@ class OrderedPipeline {
     std::exception_ptr error;
   };
 
+  bool ready() const { return ordered_.empty() ? ended_ : ordered_.front()->done; }
+
   void make_all(const std::stop_token& stop) {
     for (bool more = true; more;) {
       const auto piece = std::make_shared<Piece>();
@@ -73,8 +83,8 @@ class OrderedPipeline {
         more = false;
       }
       std::unique_lock lock(mutex_);
-      const auto fits = [&] { return bytes_ == 0 || bytes_ + piece->bytes <= most_bytes_; };
-      if (!changed_.wait(lock, stop, fits)) return;
+      const auto fits = [&] { return failed_ || bytes_ == 0 || bytes_ + piece->bytes <= most_bytes_; };
+      if (!changed_.wait(lock, stop, fits) || failed_) return;
       bytes_ += piece->bytes;
       if (more || piece->error) ordered_.push_back(piece);
       if (more) waiting_.push_back(piece);
@@ -113,6 +123,7 @@ class OrderedPipeline {
   std::deque<std::shared_ptr<Piece>> waiting_;  // those that no thread has begun
   size_t bytes_ = 0;                            // of ordered_
   bool ended_ = false;                          // nothing more is made
+  bool failed_ = false;                         // an error was given out: what is still made is dropped
   std::vector<std::jthread> threads_;           // ended first
 };
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,6 +11,11 @@
 #include "data/tokenizer.h"
 
 namespace tandem {
+
+/// Bounds on what files of vocabularies may hold; no real one comes near them.
+constexpr uint64_t kMaxVocabularyFileBytes = uint64_t{1} << 28;
+constexpr int32_t kMaxTokenId = 1 << 20;  // one more than the highest
+constexpr size_t kMaxTokenBytes = 4096;
 
 /// A token that is matched in the text before all else, longest first.
 struct AddedToken {

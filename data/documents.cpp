@@ -31,8 +31,27 @@ std::string_view cut_line(std::string_view& text) {
   return line;
 }
 
+/// Throws bad_file for what would be garbage as text.
+void check_kind(const std::string& path) {
+  const std::string name = unpacked_name(path);
+  for (const char* ending : {".json", ".ndjson"}) {
+    if (has_ending(name, ending)) {
+      throw bad_file(path, std::string("a ") + ending +
+                               " file, expected text or JSON lines; rename it to .jsonl if each "
+                               "line is a JSON object");
+    }
+  }
+  for (const char* ending : {".bz2", ".xz", ".zip", ".parquet", ".tar", ".arrow", ".npy"}) {
+    if (has_ending(name, ending)) {
+      throw bad_file(path, std::string("a ") + ending +
+                               " file, expected text or JSON lines (.jsonl), plain, .gz or .zst");
+    }
+  }
+}
+
 void add_files(const std::string& path, int depth, std::vector<std::string>& files) {
   if (!is_directory(path)) {
+    check_kind(path);
     files.push_back(path);
     return;
   }
@@ -166,10 +185,12 @@ class BlockReader::Impl {
       unpacked_.emplace(files_[file_]);
       rest_ = {};
       line_ = 1;
+      const bool binary = !is_json(files_[file_]) && fill() && rest_.find('\0') != rest_.npos;
+      if (binary) throw bad_file(files_[file_], "binary, expected text in UTF-8");
     }
     block = {.path = files_[file_],
              .first_line = line_,
-             .json = unpacked_name(files_[file_]).ends_with(".jsonl"),
+             .json = is_json(files_[file_]),
              .file = static_cast<int64_t>(file_)};
     size_t taken = 0, document = 0;  // bytes since the block began, and since the last border
     while (fill() && (taken < block_bytes_ || document > 0)) {
@@ -192,6 +213,8 @@ class BlockReader::Impl {
   }
 
  private:
+  static bool is_json(const std::string& path) { return has_ending(unpacked_name(path), ".jsonl"); }
+
   /// False at the file's end.
   bool fill() {
     if (rest_.empty()) rest_ = unpacked_->next();
@@ -209,7 +232,9 @@ class BlockReader::Impl {
       if (!block.json && document + length > options_.largest_document) {
         throw bad_file(block.path, "a document of more than " +
                                        human_bytes(static_cast<double>(options_.largest_document)) +
-                                       "; split the file into documents");
+                                       (options_.split == SplitText::kFile
+                                            ? "; --split blank-line cuts the file into documents"
+                                            : "; split it with blank lines"));
       }
       if (block.json && length > options_.longest_line) {
         block.bytes.resize(begin);
@@ -262,14 +287,18 @@ DocumentCounts for_each_document(const std::string& path, const DocumentOptions&
 }
 
 void check_bad_lines(const std::string& path, const DocumentCounts& counts, double share) {
-  constexpr int64_t kFewestLines = 100;  // of fewer, a share says little
-  if (counts.bad_lines == 0 || (share > 0 && counts.lines < kFewestLines)) return;
+  if (counts.bad_lines == 0) return;
   if (static_cast<double>(counts.bad_lines) <= share * static_cast<double>(counts.lines)) return;
   throw bad_file(path, with_commas(counts.bad_lines) + " of " + with_commas(counts.lines) +
                            " lines are bad, " +
                            (share > 0 ? "more than the share of " + json_number(share) + " allowed"
                                       : "and none is allowed") +
                            "; the first: " + counts.first_errors.front());
+}
+
+void check_bad_lines_so_far(const std::string& path, const DocumentCounts& counts, double share) {
+  constexpr int64_t kFewestLines = 100;
+  if (share == 0 || counts.lines >= kFewestLines) check_bad_lines(path, counts, share);
 }
 
 }  // namespace tandem

@@ -30,7 +30,8 @@ struct DocumentCounts {
   DocumentCounts& operator+=(const DocumentCounts& later);
 };
 
-/// The files below `path` in sorted order, which is the order of documents. Folders are walked, hidden entries left out. Throws bad_file for a missing path and a folder without files.
+/// The files below `path` in sorted order, which is the order of documents. Folders are walked, hidden entries left out. Throws bad_file for a missing path, a folder without files, and a file whose
+/// name says that it is neither text nor JSON lines: .json, .parquet, .zip.
 std::vector<std::string> text_files(const std::string& path);
 
 /// A piece of one file that is cut into documents without a look at the rest: whole lines of JSON, whole paragraphs, or a whole file. So one thread reads and many take apart.
@@ -46,7 +47,7 @@ struct TextBlock {
 };
 
 /// Reads files block by block: .jsonl (.jsonl.gz, .jsonl.zst) as JSON lines, all others (and .gz, .zst) as text. A blank line ends a paragraph, which keeps its own newlines, the last one included.
-/// A byte order mark is left out. Throws bad_file for damaged files and too large documents.
+/// A byte order mark is left out. Throws bad_file for damaged files, too large documents and text that begins as no text does, with NUL bytes.
 class BlockReader {
  public:
   /// `block_bytes`: blocks end at the first border behind so many.
@@ -67,7 +68,9 @@ DocumentCounts for_each_document(const TextBlock& block, const DocumentOptions& 
 /// The same for all files below `path`.
 DocumentCounts for_each_document(const std::string& path, const DocumentOptions& options, const std::function<void(std::string_view)>& each);
 
-/// Throws bad_file naming `path` and the first bad line when more than `share` of at least 100 lines were bad; with share = 0 for any.
+/// Throws bad_file naming `path` and the first bad line when more than `share` of all its lines were bad.
 void check_bad_lines(const std::string& path, const DocumentCounts& counts, double share);
+/// The same while more is to come: of fewer than 100 lines a share says little, so only share = 0 judges them.
+void check_bad_lines_so_far(const std::string& path, const DocumentCounts& counts, double share);
 
 }  // namespace tandem

@@ -21,9 +21,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 28;
-constexpr int32_t kMaxId = 1 << 20;
-constexpr size_t kMaxTokenBytes = 4096;
 constexpr size_t kLongestShown = 100;  // bytes of a string in a message
 
 std::runtime_error refuse(const std::string& what) { return std::runtime_error(what); }
@@ -134,10 +131,10 @@ void read_vocab(const ordered_json& vocab, Model& model) {
   if (!vocab.is_object()) throw refuse("model.vocab is missing, expected an object");
   for (const auto& [token, id] : vocab.items()) {
     check_length(token, "model.vocab: a token");
-    const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < kMaxId;
+    const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < kMaxTokenId;
     if (!fits) {
       throw refuse("model.vocab: " + token_shown(token) + " has the id " + shown(id) +
-                   ", expected an integer in [0, " + std::to_string(kMaxId - 1) + "]");
+                   ", expected an integer in [0, " + std::to_string(kMaxTokenId - 1) + "]");
     }
     const auto place = id.get<size_t>();
     if (place >= model.bytes.size()) model.bytes.resize(place + 1);
@@ -249,7 +246,8 @@ PreTokenizer read_pre_tokenizer(const ordered_json& json) {
   std::vector<ordered_json> parts = {json};
   if (type_of(json) == "Sequence") {
     const ordered_json& list = list_of(json, "pre_tokenizer", "pretokenizers");
-    parts.assign(list.begin(), list.end());
+    parts.clear();
+    for (const ordered_json& part : list) parts.push_back(part);
   }
   const bool split = parts.size() == 2 && type_of(parts[0]) == "Split";
   if ((!split && parts.size() != 1) || type_of(parts.back()) != "ByteLevel") {
@@ -323,7 +321,8 @@ std::vector<AddedToken> read_added_tokens(const ordered_json& list, Model& model
     token.normalized = flag(json, what, "normalized", !token.special);
     const auto in_vocab = model.ids.find(token.content);
     const bool known = in_vocab != model.ids.end();
-    token.id = in(what, [&] { return static_cast<int32_t>(get_int(json, "id", 0, kMaxId - 1)); });
+    token.id =
+        in(what, [&] { return static_cast<int32_t>(get_int(json, "id", 0, kMaxTokenId - 1)); });
     if (token.id != (known ? in_vocab->second : next)) {
       throw refuse(named + " has the id " + std::to_string(token.id) + ", expected " +
                    std::to_string(known ? in_vocab->second : next) +
@@ -335,7 +334,8 @@ std::vector<AddedToken> read_added_tokens(const ordered_json& list, Model& model
       if (!token.special && bytes != token.content) {
         throw refuse(named + " spells other bytes in model.vocab");
       }
-      if (token.special) bytes.clear();  // no text becomes it but its own
+      // No text becomes it but its own, unless words that are tokens are taken whole.
+      if (token.special && !model.ignore_merges) bytes.clear();
     } else if (static_cast<size_t>(token.id) < model.bytes.size()) {
       throw refuse(named + " has the id of another token");
     }
@@ -384,9 +384,13 @@ std::unique_ptr<Tokenizer> make(std::string text, const std::string& path) {
                    " is not spelled in byte-level characters");
     }
   }
+  std::unordered_set<int32_t> special;
+  for (const AddedToken& token : added) {
+    if (token.special) special.insert(token.id);
+  }
   for (const ByteBpe::Merge& merge : model.merges) {
     for (const int32_t id : {merge.left, merge.right, merge.result}) {
-      if (!model.bytes[static_cast<size_t>(id)].empty()) continue;
+      if (!special.contains(id)) continue;
       throw refuse("a merge of the special token " + std::to_string(id));
     }
   }
@@ -417,7 +421,7 @@ std::unique_ptr<Tokenizer> parse_hf_tokenizer(std::string json, const std::strin
 }
 
 std::unique_ptr<Tokenizer> load_hf_tokenizer(const std::string& path) {
-  return parse_hf_tokenizer(read_text(path, kMaxFileBytes), path);
+  return parse_hf_tokenizer(read_text(path, kMaxVocabularyFileBytes), path);
 }
 
 }  // namespace tandem

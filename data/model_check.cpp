@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -240,9 +241,31 @@ void check_charsmap(std::string_view map) {
   Trie(map.substr(0, size), texts.size()).check();
 }
 
-void check_normalizer(Message message, const std::string& name) {
-  enum { kCharsmap = 2 };
+/// What a specification says, the last of a number, as the library reads it.
+struct Settings {
+  std::map<uint64_t, uint64_t> numbers;
+  std::map<uint64_t, std::string_view> texts;
+
+  void take(const Field& field) {
+    if (field.type == kVarint) numbers[field.number] = field.value;
+    if (field.type == kBytes) texts[field.number] = field.bytes;
+  }
+  bool has(uint64_t field, uint64_t value) const {
+    const auto found = numbers.find(field);
+    return found != numbers.end() && found->second == value;
+  }
+};
+
+enum NormalizerField {
+  kCharsmap = 2,
+  kAddDummyPrefix = 3,
+  kRemoveExtraWhitespaces = 4,
+  kEscapeWhitespaces = 5
+};
+
+void check_normalizer(Message message, const std::string& name, Settings& settings) {
   while (const auto field = message.next()) {
+    settings.take(*field);
     if (field->number != kCharsmap) continue;
     message.expect(*field, kBytes);
     try {
@@ -253,9 +276,10 @@ void check_normalizer(Message message, const std::string& name) {
   }
 }
 
-void check_trainer(Message message) {
+void check_trainer(Message message, Settings& settings) {
   enum { kModelType = 3 };
   while (const auto field = message.next()) {
+    settings.take(*field);
     if (field->number != kModelType) continue;
     message.expect(*field, kVarint);
     if (field->value < 1 || field->value > 4)
@@ -264,31 +288,61 @@ void check_trainer(Message message) {
   }
 }
 
-void check_model(std::string_view model) {
+bool keeps_characters(const Settings& normalizer) {
+  const auto charsmap = normalizer.texts.find(kCharsmap);
+  return (charsmap == normalizer.texts.end() || charsmap->second.empty()) &&
+         !normalizer.has(kEscapeWhitespaces, 0);
+}
+
+/// Whether the settings are those of data/tokenizer_trainer.cpp.
+bool from_train_tokenizer(const Settings& trainer, const Settings& normalizer) {
+  enum { kInput = 1, kModelPrefix = 2 };
+  static const std::map<uint64_t, uint64_t> given = {
+      {18, 4096},          // max_sentence_length; 4192 where none is given
+      {25, 1},             // split_digits
+      {26, 1},             // allow_whitespace_only_pieces
+      {33, 0},             // hard_vocab_limit
+      {35, 1},             // byte_fallback
+      {40, 0},             // unk_id
+      {41, 1},             // bos_id
+      {42, 2},             // eos_id
+      {43, ~uint64_t{0}},  // pad_id, -1
+  };
+  return std::all_of(given.begin(), given.end(),
+                     [&](const auto& each) { return trainer.has(each.first, each.second); }) &&
+         !trainer.texts.contains(kInput) && !trainer.texts.contains(kModelPrefix) &&
+         keeps_characters(normalizer) && normalizer.has(kAddDummyPrefix, 0) &&
+         normalizer.has(kRemoveExtraWhitespaces, 0);
+}
+
+SentencePieceTraits check_model(std::string_view model) {
   enum { kPieces = 1, kTrainer = 2, kNormalizer = 3, kDenormalizer = 5 };
   Message message(model, model.data());
+  Settings trainer, normalizer, denormalizer;
   uint64_t n_pieces = 0;
   std::vector<std::string_view> user_defined;
   while (const auto field = message.next()) {
     if (field->number > kDenormalizer) continue;  // extensions
     message.expect(*field, kBytes);
     const Message inner(field->bytes, model.data());
-    if (field->number == kTrainer) check_trainer(inner);
-    if (field->number == kNormalizer) check_normalizer(inner, "normalizer_spec");
-    if (field->number == kDenormalizer) check_normalizer(inner, "denormalizer_spec");
+    if (field->number == kTrainer) check_trainer(inner, trainer);
+    if (field->number == kNormalizer) check_normalizer(inner, "normalizer_spec", normalizer);
+    if (field->number == kDenormalizer) check_normalizer(inner, "denormalizer_spec", denormalizer);
     if (field->number != kPieces) continue;
     if (n_pieces == kMostPieces) fail("more than " + str(kMostPieces) + " pieces");
     const Piece piece = check_piece(inner, n_pieces++);
     if (piece.user_defined) user_defined.push_back(piece.text);
   }
   check_nesting(std::move(user_defined));
+  return {.keeps_characters = keeps_characters(normalizer),
+          .from_train_tokenizer = from_train_tokenizer(trainer, normalizer)};
 }
 
 }  // namespace
 
-void check_sentencepiece_model(std::string_view model, const std::string& path) {
+SentencePieceTraits check_sentencepiece_model(std::string_view model, const std::string& path) {
   try {
-    check_model(model);
+    return check_model(model);
   } catch (const std::runtime_error& error) {
     throw bad_file(path, error.what());
   }

@@ -32,7 +32,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       throw bad_file(path, "ranks of tiktoken, no sentencepiece model; load it as NAME:" + path +
                                " (llama3, ...)");
     }
-    check_sentencepiece_model(model_, path);
+    const SentencePieceTraits traits = check_sentencepiece_model(model_, path);
     try {
       check(processor_.LoadFromSerializedProto(model_), "not a sentencepiece model");
       if (processor_.GetPieceSize() < 2)
@@ -48,17 +48,17 @@ class SentencePieceTokenizer final : public Tokenizer {
       }
       matcher_ = TokenMatcher(controls);
       // Damage can hide from loading and show at the first use. The same probe tells whether the
-      // model keeps all text, as those do that `tandem data train-tokenizer` makes, and whether it
-      // puts a space in front, as Llama 2's does.
+      // model keeps text, and whether it puts a space in front, as Llama 2's does.
       const std::string probe = " \n\n  Ab 12,\t\xC3\xA9\xF0\x9F\x98\x80 ";
       const std::vector<int32_t> ids = encode(probe);
       const bool keeps = decode(ids) == probe;
       int64_t added_bytes = -static_cast<int64_t>(probe.size());
       for (const int32_t id : ids) added_bytes += byte_length(id);
-      exact_ =
-          keeps && added_bytes == 0 && mark_ids_[0] >= 0 && mark_ids_[1] >= 0 && mark_ids_[2] >= 0;
+      spells_mark_ = traits.from_train_tokenizer && mark_ids_[0] >= 0 && mark_ids_[1] >= 0 &&
+                     mark_ids_[2] >= 0;
       puts_space_ = added_bytes == 1;
-      cuttable_ = keeps && (exact_ || puts_space_) && may_cut();
+      cuttable_ =
+          keeps && (added_bytes == 0 || puts_space_) && traits.keeps_characters && may_cut();
     } catch (const UserError&) {
       throw;
     } catch (const std::exception& error) {
@@ -130,19 +130,17 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   void check(const sentencepiece::util::Status& status, const std::string& what) const {
     if (status.ok()) return;
-    std::string reason = status.message();
-    if (const size_t place = reason.rfind("] "); place != reason.npos)
-      reason.erase(0, place + 2);  // in its source
-    std::replace(reason.begin(), reason.end(), '\n', ' ');
-    throw bad_file(path_, reason.empty() ? what : what + ": " + one_line(reason));
+    const std::string reason = reason_of(status);
+    throw bad_file(path_, reason.empty() ? what : what + ": " + reason);
   }
   static bool ends_with_space(std::string_view text) {
     return text.ends_with(' ') || text.ends_with(kSpaceMark);
   }
   /// Without special tokens.
   void append_plain(std::string_view text, std::vector<int32_t>& ids) const {
-    // A literal "▁" would come back as a space, so exact models spell it in bytes.
-    for (size_t mark; exact_ && (mark = text.find(kSpaceMark)) != text.npos;) {
+    // A literal "▁" would come back as a space, so models that are to keep all text spell it in
+    // bytes; the library does not.
+    for (size_t mark; spells_mark_ && (mark = text.find(kSpaceMark)) != text.npos;) {
       append_pieces(text.substr(0, mark), ids);
       ids.insert(ids.end(), mark_ids_.begin(), mark_ids_.end());
       text.remove_prefix(mark + kSpaceMark.size());
@@ -198,12 +196,19 @@ class SentencePieceTokenizer final : public Tokenizer {
   TokenMatcher matcher_;  // of control pieces
   std::vector<int32_t> control_ids_;
   std::array<int32_t, 3> mark_ids_{};
-  bool exact_ = false;       // decode(encode(text)) == text, byte for byte
-  bool puts_space_ = false;  // in front of a text; decoding takes it away
-  bool cuttable_ = false;    // append_pieces() may cut
+  bool spells_mark_ = false;  // so that decode(encode(text)) == text, byte for byte
+  bool puts_space_ = false;   // in front of a text; decoding takes it away
+  bool cuttable_ = false;     // append_pieces() may cut
 };
 
 }  // namespace
+
+std::string reason_of(const sentencepiece::util::Status& status) {
+  std::string reason = status.message();
+  if (const size_t place = reason.rfind("] "); place != reason.npos) reason.erase(0, place + 2);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  return one_line(reason);
+}
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
   return std::make_unique<SentencePieceTokenizer>(path);

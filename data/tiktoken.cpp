@@ -13,10 +13,6 @@
 namespace tandem {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{1} << 28;
-constexpr int32_t kMaxId = 1 << 20;
-constexpr size_t kMaxTokenBytes = 4096;
-
 struct SpecialToken {
   std::string text;
   int32_t rank;  // its id before the shift
@@ -70,7 +66,9 @@ SpecialTokens qwen_specials() {
 struct Encoding {
   const char* name;
   SplitPattern pattern;
-  SpecialTokens (*specials)();
+  int32_t n_ranks;              // as many, and the highest of them; 0, 0: any, the only special
+  int32_t highest_rank;         // token being behind the highest
+  SpecialTokens (*specials)();  // null with these
   const char *bos, *eos;
   bool nfc = false;
   std::vector<std::string> before_ranks = {};  // special ids below the ranks, never matched in text
@@ -80,20 +78,26 @@ struct Encoding {
 const std::vector<Encoding>& encodings() {
   static const char* const end = "<|endoftext|>";
   static const std::vector<Encoding> all = {
-      {"gpt2", SplitPattern::kGpt2, gpt2_specials, end, end},
-      {"r50k_base", SplitPattern::kGpt2, gpt2_specials, end, end},
-      {"p50k_base", SplitPattern::kGpt2, gpt2_specials, end, end},
-      {"cl100k_base", SplitPattern::kCl100k, cl100k_specials, end, end},
+      {"gpt2", SplitPattern::kGpt2, 50256, 50255, gpt2_specials, end, end},
+      {"r50k_base", SplitPattern::kGpt2, 50256, 50255, gpt2_specials, end, end},
+      // There the special token has a rank in the middle, 50256, and spaces those above it.
+      {"p50k_base", SplitPattern::kGpt2, 50280, 50280, gpt2_specials, end, end},
+      {"cl100k_base", SplitPattern::kCl100k, 100256, 100255, cl100k_specials, end, end},
       {"yoco_cl100k_base",
        SplitPattern::kCl100k,
+       100256,
+       100255,
        yoco_specials,
        "<s>",
        "</s>",
        false,
        {"<s>", "<pad>", "</s>", "<unk>"},
        8},
-      {"llama3", SplitPattern::kCl100k, llama3_specials, "<|begin_of_text|>", "<|end_of_text|>"},
-      {"qwen", SplitPattern::kQwen, qwen_specials, end, end, true},
+      {"llama3", SplitPattern::kCl100k, 128000, 127999, llama3_specials, "<|begin_of_text|>",
+       "<|end_of_text|>"},
+      {"qwen", SplitPattern::kQwen, 151643, 151642, qwen_specials, end, end, true},
+      {"gpt2_ranks", SplitPattern::kGpt2, 0, 0, nullptr, end, end},
+      {"cl100k_ranks", SplitPattern::kCl100k, 0, 0, nullptr, end, end},
   };
   return all;
 }
@@ -147,9 +151,9 @@ std::vector<std::string> read_ranks(std::string_view text, int32_t shift) {
       if (error != std::errc() || end != line.data() + line.size()) rank = -1;
     }
     if (bytes.empty() || rank < 0) throw fail("found " + one_line(line) + ", expected BASE64 RANK");
-    if (rank >= kMaxId - shift) {
+    if (rank >= kMaxTokenId - shift) {
       throw fail("rank " + std::to_string(rank) + ", expected at most " +
-                 std::to_string(kMaxId - shift - 1));
+                 std::to_string(kMaxTokenId - shift - 1));
     }
     if (bytes.size() > kMaxTokenBytes) {
       throw fail("a token of " + std::to_string(bytes.size()) + " bytes, expected at most " +
@@ -164,23 +168,42 @@ std::vector<std::string> read_ranks(std::string_view text, int32_t shift) {
   return tokens;
 }
 
+/// Throws unless there are as many ranks as the name says up to the highest that it says: another
+/// tokenizer's would give wrong ids without any error.
+void check_ranks(const Encoding& encoding, const std::vector<std::string>& tokens, int32_t shift) {
+  if (encoding.specials == nullptr) return;
+  const auto n = std::count_if(tokens.begin(), tokens.end(),
+                               [](const std::string& bytes) { return !bytes.empty(); });
+  const auto highest = static_cast<int64_t>(tokens.size()) - 1 - shift;
+  if (n == encoding.n_ranks && highest == encoding.highest_rank) return;
+  throw std::runtime_error(std::to_string(n) + " ranks up to " + std::to_string(highest) +
+                           ", expected the " + std::to_string(encoding.n_ranks) + " up to " +
+                           std::to_string(encoding.highest_rank) + " of " + encoding.name +
+                           "; these are another tokenizer's or damaged");
+}
+
 std::unique_ptr<Tokenizer> make(const Encoding& encoding, std::string model,
                                 const std::string& name) {
   const auto shift = static_cast<int32_t>(encoding.before_ranks.size());
   auto tokens = read_ranks(model, shift);
+  check_ranks(encoding, tokens, shift);
   std::vector<AddedToken> added;
   for (int32_t id = 0; id < shift; ++id) {
     added.push_back(
         {.content = encoding.before_ranks[id], .id = id, .special = true, .written = false});
   }
   auto size = static_cast<int64_t>(tokens.size());
-  for (const auto& [text, rank] : encoding.specials()) {
+  const SpecialTokens specials = encoding.specials != nullptr
+                                     ? encoding.specials()
+                                     : SpecialTokens{{encoding.eos, static_cast<int32_t>(size)}};
+  for (const auto& [text, rank] : specials) {
     const int32_t id = rank + shift;
     if (static_cast<size_t>(id) < tokens.size() && !tokens[id].empty()) {
       throw std::runtime_error("rank " + std::to_string(rank) + " is " + text + " in " +
                                encoding.name + "; these are another tokenizer's ranks");
     }
-    added.push_back({.content = text, .id = id, .special = true});
+    // The original looks for them in the text that is in normal form already.
+    added.push_back({.content = text, .id = id, .special = true, .normalized = encoding.nfc});
     size = std::max<int64_t>(size, id + 1);
   }
   const auto id_of = [&](std::string_view text) {
@@ -232,7 +255,7 @@ std::unique_ptr<Tokenizer> parse_tiktoken(std::string model, const std::string& 
 
 std::unique_ptr<Tokenizer> load_tiktoken(const std::string& path, const std::string& name) {
   encoding_of(name, path);
-  return parse_tiktoken(read_text(path, kMaxFileBytes), path, name);
+  return parse_tiktoken(read_text(path, kMaxVocabularyFileBytes), path, name);
 }
 
 }  // namespace tandem

@@ -28,7 +28,7 @@ class TokenFileWriter {
   /// Empty documents are skipped and counted. Throws std::logic_error for ids outside the vocabulary, cannot_write for more than 2^31 - 1 tokens; then nothing of it was added.
   void add_document(std::span<const int32_t> tokens);
   Place commit();                ///< all that was added is on disk
-  void keep() { keep_ = true; }  ///< the partial files stay for a later writer; a later publish() takes that back
+  void keep(bool stays = true) { keep_ = stays; }  ///< the partial files stay for a later writer; a later publish() takes that back
   /// Writes .idx.partial; after it, and before publish(), nothing may be added. Two files can thus be made ready before either appears.
   void finish();
   /// Renames; finish() first where it was not called. An older index never meets the new tokens. PREFIX.lengths.partial stays until the destructor: with it a job that is killed after this,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -83,8 +84,15 @@ Json token_manifest(const Tokenizer& tokenizer, const TokenizeJob& job,
           {"input", input_of(job, files, place)}};
 }
 
-std::optional<Json> read_token_manifest(const std::string& prefix) {
-  const std::string path = token_prefix(prefix) + ".manifest.json";
+namespace {
+
+std::string manifest_path(const std::string& prefix) {
+  return token_prefix(prefix) + ".manifest.json";
+}
+
+/// A manifest of this version, whatever else it holds.
+std::optional<Json> read_any_manifest(const std::string& prefix) {
+  const std::string path = manifest_path(prefix);
   if (!exists(path)) return std::nullopt;
   Json manifest = read_json(path);
   try {
@@ -97,6 +105,73 @@ std::optional<Json> read_token_manifest(const std::string& prefix) {
     throw bad_file(path, error.what());
   }
   return manifest;
+}
+
+const Json& object_of(const Json& manifest, const char* key) {
+  const auto found = manifest.find(key);
+  if (found == manifest.end() || !found->is_object()) {
+    throw std::runtime_error(
+        std::string(key) +
+        (found == manifest.end() ? " is missing" : " is " + one_line(found->dump())) +
+        ", expected an object");
+  }
+  return *found;
+}
+
+void check_checksum(const Json& manifest, const char* key) {
+  const std::string text = get_string(manifest, key);
+  if (text.size() == 8 && text.find_first_not_of("0123456789abcdef") == text.npos) return;
+  throw std::runtime_error(std::string(key) + " = " + json_string(text, 40) +
+                           ", expected 8 hex digits");
+}
+
+/// The keys that others rely on. Throws std::runtime_error naming the first that is not as it was
+/// written.
+void check_keys(const Json& manifest) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  const auto& made_by = object_of(manifest, "tokenizer");
+  get_string(made_by, "name");
+  get_string(made_by, "sha256");
+  const int64_t vocab_size = get_int(made_by, "vocab_size", 1, kMost);
+  for (const char* key : {"bos", "eos"}) {
+    const auto found = manifest.find(key);
+    if (found == manifest.end() || !found->is_null()) get_int(manifest, key, 0, vocab_size - 1);
+  }
+  for (const char* key : {"documents", "tokens", "empty_documents"})
+    get_int(manifest, key, 0, kMost);
+  for (const char* key : {"bin_crc32c", "idx_crc32c"}) check_checksum(manifest, key);
+  get_string(object_of(manifest, "input"), "path");
+}
+
+}  // namespace
+
+std::optional<Json> read_token_manifest(const std::string& prefix) {
+  auto manifest = read_any_manifest(prefix);
+  if (!manifest) return std::nullopt;
+  try {
+    check_keys(*manifest);
+  } catch (const std::runtime_error& error) {
+    throw bad_file(manifest_path(prefix), error.what());
+  }
+  return manifest;
+}
+
+void check_made_by(const TokenFile& file, const Tokenizer& tokenizer, const std::string& whose,
+                   const std::string& advice) {
+  const auto manifest = read_any_manifest(file.prefix());
+  if (!manifest) return;
+  std::string name, hash;
+  try {
+    const auto made_with = manifest->value("tokenizer", Json::object());
+    name = get_string(made_with, "name");
+    hash = get_string(made_with, "sha256");
+  } catch (const std::runtime_error& error) {
+    throw bad_file(file.prefix() + ".manifest.json", std::string("tokenizer: ") + error.what());
+  }
+  if (hash == tokenizer_hash(tokenizer)) return;
+  throw bad_usage(file.path() + ": was made with the tokenizer " + one_line(name) + ", " + whose +
+                  " is " + tokenizer.name() +
+                  (name == tokenizer.name() ? " with other contents" : "") + "; " + advice);
 }
 
 }  // namespace tandem

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_lines.h"
 #include "core/log.h"
 #include "core/ordered_pipeline.h"
 #include "data/document_split.h"
@@ -65,16 +67,39 @@ void check_id(const Tokenizer& tokenizer, const char* name, std::optional<int32_
   }
 }
 
+/// Throws bad_usage where `prefix` names no file, or one that would itself be read as text by the
+/// next job over the input.
+void check_output(const char* flag, const std::string& prefix, const std::string& input) {
+  const std::string stem = token_prefix(prefix);
+  if (stem.empty() || stem.ends_with('/')) {
+    throw bad_value({}, flag, prefix, "a prefix of files, such as data/books");
+  }
+  if (!is_directory(input)) return;
+  const auto folder = std::filesystem::weakly_canonical(input);
+  const auto inside =
+      std::filesystem::weakly_canonical(std::filesystem::absolute(stem)).lexically_relative(folder);
+  if (!inside.empty() && *inside.begin() != "..") {
+    throw bad_usage(std::string(flag) + " " + prefix + " lies in the input " + input +
+                    ", and would be read as text; name another folder");
+  }
+}
+
 void check(const Tokenizer& tokenizer, const TokenizeJob& job) {
   if (job.threads < 1 || job.block_bytes < 1 || job.commit_bytes < 1 ||
-      job.documents.json_keys.empty() ||
-      !(job.validation_fraction >= 0 && job.validation_fraction <= 1)) {
-    throw std::logic_error(
-        "tokenize: threads = " + std::to_string(job.threads) + ", block_bytes = " +
-        std::to_string(job.block_bytes) + ", commit_bytes = " + std::to_string(job.commit_bytes) +
-        ", " + std::to_string(job.documents.json_keys.size()) +
-        " keys, validation_fraction = " + std::to_string(job.validation_fraction) +
-        ", expected at least 1 of each and a fraction in [0, 1]");
+      job.documents.json_keys.empty()) {
+    throw std::logic_error("tokenize: threads = " + std::to_string(job.threads) +
+                           ", block_bytes = " + std::to_string(job.block_bytes) +
+                           ", commit_bytes = " + std::to_string(job.commit_bytes) + ", " +
+                           std::to_string(job.documents.json_keys.size()) +
+                           " keys, expected at least 1 of each");
+  }
+  check_output("--output", job.output, job.input);
+  if (!job.validation_output.empty()) {
+    check_output("--validation-output", job.validation_output, job.input);
+    if (!(job.validation_fraction > 0 && job.validation_fraction < 1)) {
+      throw bad_value({}, "--validation-fraction", json_number(job.validation_fraction),
+                      "a number above 0 and below 1");
+    }
   }
   const auto place = [](const std::string& prefix) {
     return std::filesystem::absolute(token_prefix(prefix)).lexically_normal();
@@ -90,21 +115,18 @@ void check(const Tokenizer& tokenizer, const TokenizeJob& job) {
 /// while that still writes.
 class OutputLock {
  public:
-  explicit OutputLock(const std::string& prefix) : path_(prefix + ".lock") {
-    make_directories(parent_of(path_));
+  explicit OutputLock(const std::string& prefix) {
+    const std::string folder = parent_of(prefix), name = prefix.substr(prefix.rfind('/') + 1);
+    make_directories(folder);
     std::string holder;
-    lock_ = FileLock::try_lock(path_, "process " + std::to_string(::getpid()), &holder);
+    // Hidden: no file of the user's has this name.
+    lock_ = FileLock::try_lock(join_path(folder, "." + name + ".tokenize.lock"),
+                               "process " + std::to_string(::getpid()), &holder);
     if (!lock_) throw bad_usage(prefix + ": " + holder + " is writing it");
-  }
-  OutputLock(OutputLock&&) = default;
-  ~OutputLock() {
-    if (!lock_) return;
-    std::error_code error;  // a file that stays locks nobody out
-    std::filesystem::remove(path_, error);
+    lock_->remove_at_end();
   }
 
  private:
-  std::string path_;
   std::unique_ptr<FileLock> lock_;
 };
 
@@ -119,20 +141,39 @@ class Tokenization {
         files_(look_at_files(text_files(job.input))),
         journal_(prefixes_[0] + ".journal.json", fingerprint(tokenizer, job, files_)),
         held_out_(prefixes_.size() > 1 ? job.validation_fraction : 0, job.seed) {
+    for (size_t i = 1; i < prefixes_.size(); ++i) {
+      claims_.emplace_back(prefixes_[i] + ".journal.json", fingerprint(tokenizer, job, files_));
+    }
+    for (const auto& prefix : prefixes_) {
+      if (!exists(prefix + ".weights")) continue;
+      throw bad_usage(prefix + ".weights belongs to the tokens that would be replaced; remove it");
+    }
     open_outputs();
   }
 
   /// False when `stop` said so.
   bool write_all(const std::function<void(const TokenizeProgress&)>& progress,
                  const std::function<bool()>& stop) {
-    check_bad_lines(job_.input, place_.counts, job_.max_bad_lines);  // the share may be another
+    // The share may be another now.
+    check_bad_lines_so_far(job_.input, place_.counts, job_.max_bad_lines);
     report(progress);
     auto reported = std::chrono::steady_clock::now();
-    OrderedPipeline<TextBlock, EncodedBlock> blocks(stages(), job_.threads, most_bytes());
+    std::atomic<bool> stopped = false;  // outlives the thread that reads it
+    OrderedPipeline<TextBlock, EncodedBlock> blocks(stages(stopped), job_.threads, most_bytes());
     int64_t uncommitted = 0;
-    while (const auto block = blocks.next()) {
+    while (true) {
+      while (!blocks.ready_within(kBetweenReports)) {
+        report(progress);
+        if (stop && stop()) {
+          stopped = true;
+          commit();
+          return false;
+        }
+      }
+      const auto block = blocks.next();
+      if (!block) break;
       add(*block);
-      check_bad_lines(job_.input, place_.counts, job_.max_bad_lines);
+      check_bad_lines_so_far(job_.input, place_.counts, job_.max_bad_lines);
       uncommitted += block->counts.bytes;
       const auto now = std::chrono::steady_clock::now();
       if (now - reported >= kBetweenReports) {
@@ -149,6 +190,7 @@ class Tokenization {
       }
     }
     report(progress);
+    check_bad_lines(job_.input, place_.counts, job_.max_bad_lines);
     return true;
   }
 
@@ -157,7 +199,7 @@ class Tokenization {
     // From here on a killed job begins its next try at the end of all files: the outputs are
     // finished and named once more, even when one of them had its final names already.
     commit();
-    for (auto& writer : writers_) writer->finish();
+    finish_writers();
     std::vector<Json> manifests;
     for (size_t i = 0; i < writers_.size(); ++i) {
       const char* part = writers_.size() == 1 ? "all" : i == 0 ? "train" : "validation";
@@ -171,7 +213,7 @@ class Tokenization {
       write_atomically(prefix + ".manifest.json", manifests[i].dump(2) + "\n");
       writers_[i]->publish();
     }
-    journal_.remove();
+    remove_journals();
     return manifests[0];
   }
 
@@ -190,7 +232,7 @@ class Tokenization {
 
   void open_outputs() {
     if (auto place = journal_.read(); place && go_on(*place)) return;
-    journal_.remove();
+    remove_journals();
     for (const auto& prefix : prefixes_) {
       writers_.push_back(std::make_unique<TokenFileWriter>(prefix, tokenizer_.vocab_size()));
     }
@@ -198,6 +240,9 @@ class Tokenization {
 
   bool go_on(TokenizePlace& place) {
     try {
+      for (const auto& claim : claims_) {
+        if (!claim.claimed()) throw bad_file(claim.path(), "another job wrote there since");
+      }
       for (size_t i = 0; i < prefixes_.size(); ++i) {
         writers_.push_back(std::make_unique<TokenFileWriter>(prefixes_[i], tokenizer_.vocab_size(),
                                                              place.outputs.at(i)));
@@ -215,16 +260,17 @@ class Tokenization {
     return true;
   }
 
-  OrderedPipeline<TextBlock, EncodedBlock>::Stages stages() const {
+  /// `stopped` ends the reading early.
+  OrderedPipeline<TextBlock, EncodedBlock>::Stages stages(const std::atomic<bool>& stopped) const {
     std::vector<std::string> paths;
     for (const auto& file : files_) paths.push_back(file.path);
     const auto reader = std::make_shared<BlockReader>(std::move(paths), job_.documents,
                                                       static_cast<size_t>(job_.block_bytes));
     reader->skip_to(place_.file);
     // The blocks that were written already are read again all the same: the file's hash needs them.
-    const auto make = [reader, written = place_.blocks](TextBlock& block) mutable {
+    const auto make = [reader, &stopped, written = place_.blocks](TextBlock& block) mutable {
       for (; written > 0; --written) {
-        if (!reader->next(block)) return false;
+        if (stopped || !reader->next(block)) return false;
       }
       return reader->next(block);
     };
@@ -262,8 +308,33 @@ class Tokenization {
   void commit() {
     place_.outputs.clear();
     for (auto& writer : writers_) place_.outputs.push_back(writer->commit());
+    if (!committed_) {
+      for (const auto& claim : claims_) claim.write_claim();
+    }
     journal_.write(place_);
     committed_ = true;
+  }
+
+  void finish_writers() {
+    try {
+      for (auto& writer : writers_) writer->finish();
+    } catch (const UserError& error) {
+      if (error.exit_code() == kExitBadFile) forget();  // the partial files are damaged
+      throw;
+    }
+  }
+
+  /// The claims first: a journal without them is begun anew.
+  void remove_journals() const {
+    for (const auto& claim : claims_) claim.remove();
+    journal_.remove();
+  }
+
+  /// The next job begins anew.
+  void forget() {
+    remove_journals();
+    committed_ = false;
+    for (auto& writer : writers_) writer->keep(false);
   }
 
   void report(const std::function<void(const TokenizeProgress&)>& progress) const {
@@ -277,16 +348,26 @@ class Tokenization {
 
   void check_not_empty() {
     try {
-      if (place_.counts.documents == 0) throw bad_file(job_.input, "holds no documents");
+      const DocumentCounts& counts = place_.counts;
+      if (counts.documents == 0) {
+        throw bad_file(job_.input, "holds no documents" +
+                                       (counts.bad_lines == 0
+                                            ? ""
+                                            : "; bad lines: " + with_commas(counts.bad_lines) +
+                                                  ", the first: " + counts.first_errors.at(0)));
+      }
+      const auto has_documents = [](const auto& writer) { return writer->documents() > 0; };
+      if (std::none_of(writers_.begin(), writers_.end(), has_documents)) {
+        throw bad_file(job_.input, "all its documents are empty, " + with_commas(counts.documents));
+      }
       for (size_t i = 0; i < writers_.size(); ++i) {
         if (writers_[i]->documents() > 0) continue;
         throw bad_usage((i == 0 ? job_.output : job_.validation_output) + " would be empty: " +
-                        job_.input + " holds " + with_commas(place_.counts.documents) +
+                        job_.input + " holds " + with_commas(counts.documents) +
                         " documents; try --split blank-line or another --validation-fraction");
       }
     } catch (const UserError&) {
-      journal_.remove();  // going on would come to the same
-      committed_ = false;
+      forget();  // going on would come to the same
       throw;
     }
   }
@@ -298,6 +379,7 @@ class Tokenization {
   std::vector<OutputLock> locks_;
   std::vector<SourceFile> files_;
   TokenizeJournal journal_;
+  std::vector<TokenizeJournal> claims_;  // of the outputs behind the first
   DocumentSplit held_out_;
   TokenizePlace place_;
   int64_t packed_ = 0;                                     // bytes of the file that is being read

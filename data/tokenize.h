@@ -31,14 +31,16 @@ struct TokenizeProgress {
   int64_t packed_bytes = 0, packed_total = 0, documents = 0, tokens = 0;
 };
 
-/// Does the job: PREFIX.bin, .idx and .manifest.json of each output appear when all is done. Between, PREFIX.journal.json names the place up to which the partial files are whole; a job whose settings,
+/// Does the job: PREFIX.bin, .idx and .manifest.json of each output appear when all is done. Between, PREFIX.journal.json (that of the validation output only says whose the partial files are) names the place up to which the partial files are whole; a job whose settings,
 /// tokenizer, files, their sizes and times of change are the same (threads, commit_bytes and max_bad_lines may differ) goes on from there, any other begins anew and says so through log_line.
-/// `progress` is called on this thread, at the beginning, at the end and about every 100 ms. `stop` is asked behind each block: when it says true, the partial files and journal are left for the next call and nothing is returned.
+/// `progress` is called on this thread, at the beginning, at the end and about every 100 ms. `stop` is asked behind each block and about every 100 ms between: when it says true, the partial files and journals are left for the next call and nothing is
+/// returned, once the blocks at which threads are working are done: a block holds at least one document, however large.
 /// Returns the manifest of `output`:
 ///   {"format": "tandem tokens", "version": 1, "tokenizer": {"name", "sha256", "vocab_size"}, "bos": id or null, "eos": id or null, "special_text": "text" | "ids",
 ///    "part": "train" | "validation" | "all", "validation_fraction", "seed", "documents", "tokens", "empty_documents", "bin_crc32c", "idx_crc32c",
 ///    "input": {"path", "split", "json_keys", "documents", "bytes", "lines", "bad_lines", "first_errors", "repaired", "files": [{"path", "bytes", "sha256"}, ...]}}
-/// The validation output's has the same keys. Throws bad_file for too many bad lines and where there are no documents, bad_usage where an output would be empty, is written by another process or both are the same, cannot_write.
+/// The validation output's has the same keys. Throws bad_file for too many bad lines and where there are no documents, bad_usage where an output would be empty, is written by another process, lies in the input folder, has
+/// PREFIX.weights or both are the same, cannot_write.
 /// After an error that comes later than the first commit, the partial files and journal are left too.
 std::optional<nlohmann::ordered_json> tokenize(const Tokenizer& tokenizer, const TokenizeJob& job, const std::function<void(const TokenizeProgress&)>& progress = {},
                                                const std::function<bool()>& stop = {});

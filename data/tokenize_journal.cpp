@@ -23,6 +23,8 @@ int64_t count_of(const Json& object, const char* key) {
   return get_int(object, key, 0, std::numeric_limits<int64_t>::max());
 }
 
+constexpr const char* kFormat = "tandem tokenize journal";
+
 Json counts_to_json(const DocumentCounts& counts) {
   Json errors = Json::array();
   for (const auto& error : counts.first_errors) errors.push_back(valid_utf8(error));
@@ -95,6 +97,7 @@ std::string fingerprint(const Tokenizer& tokenizer, const TokenizeJob& job,
                     {"split", static_cast<int>(job.documents.split)},
                     {"longest_line", job.documents.longest_line},
                     {"largest_document", job.documents.largest_document},
+                    {"output", job.output},
                     {"validation_output", job.validation_output},
                     {"validation_fraction", job.validation_fraction},
                     {"seed", job.seed},
@@ -114,7 +117,7 @@ std::optional<TokenizePlace> TokenizeJournal::read() const {
   };
   try {
     const Json json = read_json(path_);
-    if (get_string(json, "format") != "tandem tokenize journal" || count_of(json, "version") != 1) {
+    if (get_string(json, "format") != kFormat || count_of(json, "version") != 1) {
       return anew("not a journal of this version");
     }
     if (get_string(json, "fingerprint") != fingerprint_) {
@@ -135,15 +138,24 @@ void TokenizeJournal::write(const TokenizePlace& place) const {
     outputs.push_back(
         {{"documents", output.documents}, {"tokens", output.tokens}, {"empty", output.empty}});
   }
-  const Json json = {{"format", "tandem tokenize journal"},
-                     {"version", 1},
-                     {"fingerprint", fingerprint_},
-                     {"file", place.file},
-                     {"blocks", place.blocks},
-                     {"counts", counts_to_json(place.counts)},
-                     {"outputs", outputs},
-                     {"sources", sources}};
+  const Json json = {{"format", kFormat},           {"version", 1},
+                     {"fingerprint", fingerprint_}, {"file", place.file},
+                     {"blocks", place.blocks},      {"counts", counts_to_json(place.counts)},
+                     {"outputs", outputs},          {"sources", sources}};
   write_atomically(path_, json.dump(1) + "\n");
+}
+
+void TokenizeJournal::write_claim() const {
+  const Json json = {{"format", kFormat}, {"version", 1}, {"fingerprint", fingerprint_}};
+  write_atomically(path_, json.dump(1) + "\n");
+}
+
+bool TokenizeJournal::claimed() const {
+  try {
+    return exists(path_) && get_string(read_json(path_), "fingerprint") == fingerprint_;
+  } catch (const std::exception&) {  // damaged: nobody's
+    return false;
+  }
 }
 
 void TokenizeJournal::remove() const {

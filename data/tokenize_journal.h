@@ -34,13 +34,16 @@ std::vector<SourceFile> look_at_files(const std::vector<std::string>& paths);
 /// What two jobs must have in common for one to go on where the other was stopped. 64 hex digits.
 std::string fingerprint(const Tokenizer& tokenizer, const TokenizeJob& job, const std::vector<SourceFile>& files);
 
-/// PATH, a JSON file that holds the place of one job.
+/// PATH, a JSON file that holds the place of one job, or only says whose the partial files beside it are.
 class TokenizeJournal {
  public:
   TokenizeJournal(std::string path, std::string fingerprint) : path_(std::move(path)), fingerprint_(std::move(fingerprint)) {}
   /// Nothing where there is no journal, or one of another job, or a damaged one; says so through log_line when there is one.
   std::optional<TokenizePlace> read() const;
   void write(const TokenizePlace& place) const;  ///< atomically
+  /// Beside the other outputs of a job: that their partial files are its own, without a place.
+  void write_claim() const;
+  bool claimed() const;  ///< whether this job wrote such a claim, and no other one came after it
   void remove() const;
   const std::string& path() const { return path_; }
 

@@ -3,7 +3,6 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
-#include <algorithm>
 #include <stdexcept>
 #include <unordered_map>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/random.h"
+#include "data/sentencepiece_tokenizer.h"
 
 namespace tandem {
 namespace {
@@ -61,15 +61,10 @@ class Sentences {
   std::vector<std::string> taken_;
 };
 
-/// The library's words without the place in its source, in one line.
-std::string reason_of(const sentencepiece::util::Status& status) {
-  std::string reason = status.message();
-  if (const size_t end = reason.rfind("] "); end != reason.npos) reason.erase(0, end + 2);
-  if (const size_t hint = reason.find(" Increase vocab_size"); hint != reason.npos) {
-    reason.erase(hint);  // it goes on with an option of the library
-  }
-  std::replace(reason.begin(), reason.end(), '\n', ' ');
-  return reason;
+/// reason_of() without the hint at an option of the library.
+std::string reason_without_hint(const sentencepiece::util::Status& status) {
+  const std::string reason = reason_of(status);
+  return reason.substr(0, reason.find(" Increase vocab_size"));
 }
 
 }  // namespace
@@ -98,6 +93,7 @@ DocumentCounts train_tokenizer(const std::string& path, const DocumentOptions& d
   check_bad_lines(path, counts, max_bad_lines);
   if (sentences.taken().empty()) throw bad_file(path, "no text to learn a vocabulary from");
 
+  // data/model_check tells the models that are made here by these.
   const std::unordered_map<std::string, std::string> settings = {
       {"model_type", options.model},
       {"vocab_size", std::to_string(options.vocab_size)},
@@ -121,7 +117,7 @@ DocumentCounts train_tokenizer(const std::string& path, const DocumentOptions& d
       sentencepiece::SentencePieceTrainer::Train(settings, sentences.taken(), &model);
   if (!status.ok()) {
     throw bad_usage(path + ": cannot learn " + std::to_string(options.vocab_size) +
-                    " pieces: " + reason_of(status));
+                    " pieces: " + reason_without_hint(status));
   }
   sentencepiece::SentencePieceProcessor learned;
   if (!learned.LoadFromSerializedProto(model).ok()) {

@@ -3,6 +3,8 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <new>
 #include <span>
 
@@ -49,6 +51,8 @@ class ZstdSource final : public UnpackedFile::Source {
  public:
   explicit ZstdSource(const std::string& path) : Source(path), stream_(ZSTD_createDStream()) {
     if (!stream_) throw std::bad_alloc();
+    // What `zstd --long=31` needs; without it the largest window is 128 MiB.
+    ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, 31);
   }
 
   std::string_view next() override {
@@ -83,7 +87,8 @@ class ZstdSource final : public UnpackedFile::Source {
   bool inside_frame_ = false, output_waits_ = false;
 };
 
-/// A gzip file is one or more members back to back (RFC 1952); their texts are joined.
+/// A gzip file is one or more members back to back (RFC 1952); their texts are joined. Zeros behind
+/// a member are what tapes and block devices fill up with; gzip ignores them too.
 class GzipSource final : public UnpackedFile::Source {
  public:
   explicit GzipSource(const std::string& path) : Source(path) {
@@ -105,7 +110,11 @@ class GzipSource final : public UnpackedFile::Source {
         stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
         stream_.avail_in = static_cast<uInt>(packed.size());
       }
-      if (!inside_member_) inflateReset(&stream_);
+      if (!inside_member_) {
+        while (stream_.avail_in > 0 && *stream_.next_in == 0) ++stream_.next_in, --stream_.avail_in;
+        if (stream_.avail_in == 0) continue;
+        inflateReset(&stream_);
+      }
       const int result = inflate(&stream_, Z_NO_FLUSH);
       if (result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) {
         throw damaged(std::string("damaged gzip data: ") +
@@ -126,9 +135,9 @@ class GzipSource final : public UnpackedFile::Source {
 }  // namespace
 
 UnpackedFile::UnpackedFile(const std::string& path) {
-  if (path.ends_with(".gz")) {
+  if (has_ending(path, ".gz")) {
     source_ = std::make_unique<GzipSource>(path);
-  } else if (path.ends_with(".zst")) {
+  } else if (has_ending(path, ".zst")) {
     source_ = std::make_unique<ZstdSource>(path);
   } else {
     source_ = std::make_unique<Source>(path);
@@ -141,9 +150,17 @@ std::string_view UnpackedFile::next() { return source_->next(); }
 uint64_t UnpackedFile::packed_bytes_read() const { return source_->packed_bytes_read(); }
 std::string UnpackedFile::sha256() { return source_->sha256(); }
 
+bool has_ending(std::string_view path, std::string_view ending) {
+  const auto same = [](unsigned char a, unsigned char b) {
+    return std::tolower(a) == std::tolower(b);
+  };
+  return path.size() >= ending.size() &&
+         std::equal(ending.begin(), ending.end(), path.end() - std::ssize(ending), same);
+}
+
 std::string unpacked_name(const std::string& path) {
   for (const std::string_view end : {".gz", ".zst"}) {
-    if (path.ends_with(end)) return path.substr(0, path.size() - end.size());
+    if (has_ending(path, end)) return path.substr(0, path.size() - end.size());
   }
   return path;
 }

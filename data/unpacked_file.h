@@ -23,6 +23,8 @@ class UnpackedFile {
   std::unique_ptr<Source> source_;
 };
 
+/// Whether a file's name ends so, in small or capital letters: ".gz".
+bool has_ending(std::string_view path, std::string_view ending);
 /// The name without .gz or .zst.
 std::string unpacked_name(const std::string& path);
 

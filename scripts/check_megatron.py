@@ -17,7 +17,6 @@ import torch
 from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
 
 BYTES_EOS = 257
-CL100K_EOS = 100257
 # As OpenAI first published it with cl100k_base.
 CL100K_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 PIECES = ["a", "the ", "river", "'s", " 1234567", "\n", "\r\n", "   ", "\t", "é", "ß", "中文", "한국", "🙂", "👩‍👩‍👧", "\u0000", "<|endoftext|>", "."]
@@ -71,7 +70,7 @@ def tandem_to_megatron(args, rng):
     model.write_text("".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()), encoding="ascii")
     pairs = tiktoken.Encoding("pairs", pat_str=CL100K_PATTERN, mergeable_ranks=ranks, special_tokens={})
     tokenizers = [("bytes", numpy.uint16, lambda text: [*text.encode(), BYTES_EOS]),
-                  (f"cl100k_base:{model}", numpy.int32, lambda text: [*pairs.encode_ordinary(text), CL100K_EOS])]
+                  (f"cl100k_ranks:{model}", numpy.int32, lambda text: [*pairs.encode_ordinary(text), len(ranks)])]
     n_documents = n_tokens = 0
     texts = random_texts(rng, args.documents)
     source = args.folder / "texts.jsonl"

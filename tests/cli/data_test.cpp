@@ -143,6 +143,7 @@ TEST_F(DataTest, VerifyHoldsTheFileAgainstItsManifest) {
             folder_ / "x" + ": document 0 ends with token 257, the manifest promises EOS, 98");
   manifest = whole;
   manifest["tokenizer"]["vocab_size"] = 98;
+  manifest["eos"] = nullptr;
   write_file(path, manifest.dump());
   EXPECT_EQ(error_of([&] {
               json_of({"verify", folder_ / "x"});

@@ -101,7 +101,7 @@ TEST(FileTest, FolderInPlaceOfAFile) {
   const TempFolder folder;
   expect_user_error(66, folder.path() + ": is a folder, expected a file",
                     [&] { File::open_read(folder.path()); });
-  expect_user_error(66, folder.path() + ": is not a regular file",
+  expect_user_error(66, folder.path() + ": is a folder, expected a file",
                     [&] { MappedFile(folder.path()); });
   expect_user_error(74, folder.path() + ": cannot create: Is a directory",
                     [&] { File::create(folder.path()); });

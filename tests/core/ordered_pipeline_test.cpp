@@ -81,6 +81,34 @@ TEST(OrderedPipelineTest, ErrorsComeInTheirPlace) {
   }
 }
 
+TEST(OrderedPipelineTest, AfterAnErrorThereIsNoMoreEvenWhenMoreIsMadeThanFits) {
+  const auto fails_at_2 = [](const int& n) {
+    if (n == 2) throw std::runtime_error("applied badly");
+    return slow_text(n);
+  };
+  for (const int threads : {1, 3}) {
+    Pipeline pipeline({numbers(1000), fails_at_2, one_byte}, threads, 4);
+    for (int i = 0; i < 2; ++i) ASSERT_EQ(pipeline.next(), std::to_string(i));
+    EXPECT_THROW(pipeline.next(), std::runtime_error);
+    for (int i = 0; i < 3; ++i) ASSERT_EQ(pipeline.next(), std::nullopt);
+  }
+}
+
+TEST(OrderedPipelineTest, SaysWhetherOneHasToWait) {
+  std::atomic<bool> go = false;
+  const auto waits = [&](const int& n) {
+    go.wait(false);
+    return std::to_string(n);
+  };
+  Pipeline pipeline({numbers(1), waits, one_byte}, 1, 4);
+  EXPECT_FALSE(pipeline.ready_within(std::chrono::milliseconds(1)));
+  go = true;
+  go.notify_all();
+  EXPECT_EQ(pipeline.next(), "0");
+  EXPECT_EQ(pipeline.next(), std::nullopt);
+  EXPECT_TRUE(pipeline.ready_within(std::chrono::milliseconds(0))) << "the end needs no waiting";
+}
+
 TEST(OrderedPipelineTest, CanBeLeftAtAnyTime) {
   for (int taken = 0; taken < 20; ++taken) {
     Pipeline pipeline({numbers(1000), slow_text, one_byte}, 1 + taken % 4, 8);

@@ -1,5 +1,6 @@
 #include "data/documents.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -256,12 +257,34 @@ TEST_F(DocumentsTest, TooLargeDocumentsAreRefused) {
   write_file(folder_ / "a.txt", paragraph + "\n\n" + paragraph + "\n");
   EXPECT_EQ(read("a.txt").size(), 2u);
   write_file(folder_ / "b.txt", paragraph + "\n\n" + paragraph + "\ny\n");
-  const std::string message = ": a document of more than 2.00 KiB; split the file into documents";
-  EXPECT_EQ(error_of([&] { read("b.txt"); }), folder_ / "b.txt" + message);
+  const std::string message = ": a document of more than 2.00 KiB; ";
+  EXPECT_EQ(error_of([&] { read("b.txt"); }),
+            folder_ / "b.txt" + message + "split it with blank lines");
   options_.split = SplitText::kFile;
-  EXPECT_EQ(error_of([&] { read("a.txt"); }), folder_ / "a.txt" + message);
+  EXPECT_EQ(error_of([&] { read("a.txt"); }),
+            folder_ / "a.txt" + message + "--split blank-line cuts the file into documents");
   options_.largest_document = 4095;
   EXPECT_EQ(read("a.txt").size(), 1u);
+}
+
+TEST_F(DocumentsTest, WhatIsNeitherTextNorJsonLinesIsRefused) {
+  for (const char* name : {"a.json", "a.NdJson", "a.json.gz"}) {
+    write_file(folder_ / name, "{}");
+    EXPECT_THAT(error_of([&] { read(name); }),
+                testing::EndsWith("rename it to .jsonl if each line is a JSON object"));
+  }
+  for (const char* name : {"x/a.bz2", "x/a.tar.gz", "x/a.ZIP"}) {
+    write_file(folder_ / name, "text");
+    EXPECT_THAT(
+        error_of([&] { read("x"); }),
+        testing::EndsWith(" file, expected text or JSON lines (.jsonl), plain, .gz or .zst"));
+    std::filesystem::remove(folder_ / name);
+  }
+  write_file(folder_ / "b.txt", std::string("a\0b", 3));
+  EXPECT_EQ(error_of([&] { read("b.txt"); }),
+            folder_ / "b.txt" + ": binary, expected text in UTF-8");
+  write_file(folder_ / "c.JSONL", "{\"text\": \"c\"}\n");
+  EXPECT_EQ(read("c.JSONL"), (Strings{"c"}));
 }
 
 TEST_F(DocumentsTest, TheShareOfBadLinesIsChecked) {
@@ -275,9 +298,11 @@ TEST_F(DocumentsTest, TheShareOfBadLinesIsChecked) {
   EXPECT_EQ(
       error_of([&] { check_bad_lines("in", counts, 0); }),
       "in: 2 of 200 lines are bad, and none is allowed; the first: a.jsonl:7: no key \"text\"");
-  counts.lines = 99;  // too few to judge by a share
-  EXPECT_NO_THROW(check_bad_lines("in", counts, 0.001));
-  EXPECT_THROW(check_bad_lines("in", counts, 0), UserError);
+  EXPECT_THROW(check_bad_lines_so_far("in", counts, 0.009), UserError);
+  counts.lines = 99;  // too few to judge by a share, but at the end
+  EXPECT_NO_THROW(check_bad_lines_so_far("in", counts, 0.001));
+  EXPECT_THROW(check_bad_lines_so_far("in", counts, 0), UserError);
+  EXPECT_THROW(check_bad_lines("in", counts, 0.001), UserError);
   counts.bad_lines = 0;
   EXPECT_NO_THROW(check_bad_lines("in", counts, 0));
 }

@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/mapped_file.h"
 #include "core/json_lines.h"
 #include "core/manifest.h"
 #include "core/safetensors.h"

@@ -134,6 +134,22 @@ TEST(HfTokenizerTest, NoTokenBeginsInsideASpecialOne) {
   EXPECT_EQ(tokenizer->encode("<x  y>", Specials::kAsIds), Ids{451});
 }
 
+// As the library with encode_special_tokens, which looks up words in the whole vocabulary.
+TEST(HfTokenizerTest, AWordThatIsASpecialTokenIsTakenWholeWhereMergesAreIgnored) {
+  Json json = golden("llama3.json");
+  const int id = static_cast<int>(json["model"]["vocab"].size());
+  json["model"]["vocab"]["zqz"] = id;
+  for (Json& token : json["added_tokens"]) token["id"] = token["id"].get<int>() + 1;
+  json["added_tokens"].push_back(added("zqz", id));
+  json["added_tokens"].back()["special"] = true;
+  const auto tokenizer = parse(json);
+  EXPECT_EQ(tokenizer->encode("zqz"), Ids{id});
+  EXPECT_EQ(tokenizer->encode("zqz", Specials::kAsIds), Ids{id});
+  EXPECT_EQ(tokenizer->encode(" zqz").size(), 4U);  // " z", or " " and "z", is another word
+  json["model"]["ignore_merges"] = false;
+  EXPECT_EQ(parse(json)->encode("zqz").size(), 3U);
+}
+
 TEST(HfTokenizerTest, EndsAreNamedWhereThereIsOneOfAKind) {
   Json json = golden("gpt2.json");
   json["added_tokens"].push_back(added("<s>", 451));

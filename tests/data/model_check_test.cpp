@@ -66,6 +66,19 @@ TEST(ModelCheckTest, TakesWhatTheLibraryWrites) {
   }
 }
 
+TEST(ModelCheckTest, TellsModelsByTheirSettings) {
+  const auto traits = [](const std::string& file) {
+    return check_sentencepiece_model(read_text(kSourceDir + file), "m");
+  };
+  const std::string golden = "/tests/golden/tokenizers/";
+  EXPECT_TRUE(traits(golden + "bpe.model").from_train_tokenizer);
+  EXPECT_TRUE(traits(golden + "unigram.model").from_train_tokenizer);
+  EXPECT_FALSE(traits(golden + "no_prefix_bpe.model").from_train_tokenizer);
+  EXPECT_FALSE(traits(golden + "llama2_bpe.model").from_train_tokenizer);
+  EXPECT_TRUE(traits(golden + "llama2_bpe.model").keeps_characters);
+  EXPECT_FALSE(traits("/fuzz/seeds/bpe.model").keeps_characters);  // has a charsmap
+}
+
 TEST(ModelCheckTest, TakesKeysUpToTheLibrarysRoom) {
   EXPECT_EQ(error(with_keys(32)), "");
   EXPECT_EQ(error(with_keys(33)),

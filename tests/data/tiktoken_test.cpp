@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 
+#include "tests/data/base64.h"
 #include "tests/data/temp_folder.h"
 
 namespace tandem {
@@ -11,23 +13,19 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-std::string base64(std::string_view bytes) {
-  const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k) {
-      group = group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0);
-    }
-    for (size_t k = 0; k < 4; ++k) {
-      text += i + k <= bytes.size() ? digits[group >> (18 - 6 * k) & 63] : '=';
-    }
-  }
-  return text;
+/// The highest rank that a name wants, -1 for any.
+int highest_rank(const std::string& name) {
+  const std::map<std::string, int> known = {
+      {"gpt2", 50255},    {"r50k_base", 50255},         {"p50k_base", 50280},  // 50256 is no rank
+      {"qwen", 151642},   {"cl100k_base", 100255},      {"llama3", 127999},
+      {"gpt2_ranks", -1}, {"yoco_cl100k_base", 100255}, {"cl100k_ranks", -1}};
+  return known.at(name);
 }
 
-/// All bytes in order, as 0 to 255, then `tokens`.
-std::string ranks(const std::vector<std::string>& tokens = {}) {
+/// All bytes in order, as 0 to 255, then `tokens`, then as many as `name` wants of bytes that no
+/// text holds.
+std::string ranks(const std::vector<std::string>& tokens = {},
+                  const std::string& name = "gpt2_ranks") {
   std::string text;
   for (int byte = 0; byte < 256; ++byte) {
     text += base64(std::string(1, static_cast<char>(byte))) + " " + std::to_string(byte) + "\n";
@@ -35,16 +33,23 @@ std::string ranks(const std::vector<std::string>& tokens = {}) {
   for (size_t i = 0; i < tokens.size(); ++i) {
     text += base64(tokens[i]) + " " + std::to_string(256 + i) + "\n";
   }
+  for (auto rank = static_cast<int>(256 + tokens.size()); rank <= highest_rank(name); ++rank) {
+    if (rank == 50256 && name == "p50k_base") continue;
+    text += base64("\xFF" + std::to_string(rank)) + " " + std::to_string(rank) + "\n";
+  }
   return text;
 }
 
-std::string message(const std::string& text, const std::string& name = "gpt2") {
+std::string message(const std::string& text, const std::string& name = "gpt2_ranks") {
   return error_of([&] { parse_tiktoken(text, "file", name); });
 }
 
 TEST(TiktokenTest, SpecialTokensHaveTheIdsOfTheirTokenizer) {
-  const auto id = [](const char* name, const char* text) {
-    return parse_tiktoken(ranks(), "file", name)->special_id(text);
+  std::map<std::string, std::unique_ptr<Tokenizer>> loaded;
+  const auto id = [&](const std::string& name, const char* text) {
+    auto& tokenizer = loaded[name];
+    if (!tokenizer) tokenizer = parse_tiktoken(ranks({}, name), "file", name);
+    return tokenizer->special_id(text);
   };
   EXPECT_EQ(id("gpt2", "<|endoftext|>"), 50256);
   EXPECT_EQ(id("r50k_base", "<|endoftext|>"), 50256);
@@ -63,8 +68,9 @@ TEST(TiktokenTest, SpecialTokensHaveTheIdsOfTheirTokenizer) {
 
 // The layout of the official YOCO code: four ids in front, all others moved up by four.
 TEST(TiktokenTest, YocoShiftsIds) {
-  const auto plain = parse_tiktoken(ranks({"th", "the"}), "file", "cl100k_base");
-  const auto shifted = parse_tiktoken(ranks({"th", "the"}), "file", "yoco_cl100k_base");
+  const auto plain = parse_tiktoken(ranks({"th", "the"}, "cl100k_base"), "file", "cl100k_base");
+  const auto shifted =
+      parse_tiktoken(ranks({"th", "the"}, "yoco_cl100k_base"), "file", "yoco_cl100k_base");
   EXPECT_EQ(plain->vocab_size(), 100277);
   EXPECT_EQ(shifted->vocab_size(), 100288);
   EXPECT_EQ(shifted->bos(), 0);
@@ -91,7 +97,7 @@ TEST(TiktokenTest, YocoShiftsIds) {
 TEST(TiktokenTest, OnlyQwenBringsTextToNormalForm) {
   const std::string decomposed = "e\xCC\x81", composed = "\xC3\xA9";
   for (const std::string& name : tiktoken_names()) {
-    const auto tokenizer = parse_tiktoken(ranks(), "file", name);
+    const auto tokenizer = parse_tiktoken(ranks({}, name), "file", name);
     EXPECT_EQ(tokenizer->decode(tokenizer->encode(decomposed)),
               name == "qwen" ? composed : decomposed);
   }
@@ -100,26 +106,28 @@ TEST(TiktokenTest, OnlyQwenBringsTextToNormalForm) {
 TEST(TiktokenTest, TheNameComesFromTheFileOrStandsInFront) {
   const TempFolder folder;
   const std::string own = folder / "cl100k_base.tiktoken", other = folder / "tokenizer.model";
-  write_file(own, ranks({"ab"}));
-  write_file(other, ranks({"ab"}));
-  const auto by_file = load_tokenizer(own), by_name = load_tokenizer("llama3:" + other);
+  const std::string text = ranks({"ab"}, "cl100k_base");
+  write_file(own, text);
+  write_file(other, text);
+  const auto by_file = load_tokenizer(own), by_name = load_tokenizer("yoco_cl100k_base:" + other);
   EXPECT_EQ(by_file->name(), own);
-  EXPECT_EQ(by_name->name(), "llama3:" + other);
+  EXPECT_EQ(by_name->name(), "yoco_cl100k_base:" + other);
   EXPECT_EQ(by_file->file_name(), "cl100k_base.tiktoken");
-  EXPECT_EQ(by_name->file_name(), "llama3.tiktoken");
-  EXPECT_EQ(by_file->model_bytes(), ranks({"ab"}));
+  EXPECT_EQ(by_name->file_name(), "yoco_cl100k_base.tiktoken");
+  EXPECT_EQ(by_file->model_bytes(), text);
   // A copy under its file name is the same tokenizer.
   write_file(folder / by_name->file_name(), by_name->model_bytes());
   const auto copy = load_tokenizer(folder / by_name->file_name());
   EXPECT_EQ(tokenizer_hash(*copy), tokenizer_hash(*by_name));
   EXPECT_NE(tokenizer_hash(*copy), tokenizer_hash(*by_file));  // the same ranks, other specials
-  EXPECT_EQ(copy->vocab_size(), 128256);
+  EXPECT_EQ(copy->vocab_size(), 100288);
 }
 
 TEST(TiktokenTest, UnknownNamesAreRefusedWithTheKnownOnes) {
   const TempFolder folder;
   const std::string known =
-      "; known are gpt2, r50k_base, p50k_base, cl100k_base, yoco_cl100k_base, llama3, qwen";
+      "; known are gpt2, r50k_base, p50k_base, cl100k_base, yoco_cl100k_base, llama3, qwen, "
+      "gpt2_ranks, cl100k_ranks";
   const std::string path = folder / "mine.tiktoken";
   write_file(path, ranks());
   EXPECT_EQ(error_of([&] { load_tokenizer(path); }, kExitUsage),
@@ -133,7 +141,7 @@ TEST(TiktokenTest, UnknownNamesAreRefusedWithTheKnownOnes) {
 TEST(TiktokenTest, RanksMayComeInAnyOrderAndWithGaps) {
   std::string text =
       base64("ab") + " 300\n\n" + ranks() + base64("abc") + " 299";  // no last newline
-  const auto tokenizer = parse_tiktoken(text, "file", "gpt2");
+  const auto tokenizer = parse_tiktoken(text, "file", "gpt2_ranks");
   EXPECT_EQ(tokenizer->encode("abcab"), (Ids{299, 300}));
   EXPECT_EQ(tokenizer->encode("abc"), Ids{299});
   EXPECT_EQ(tokenizer->decode(Ids{299, 298, 300}),
@@ -167,11 +175,47 @@ TEST(TiktokenTest, RanksThatCannotBeAreRefused) {
   EXPECT_TRUE(no_a.starts_with("file: ")) << no_a;
   EXPECT_NE(no_a.find("byte"), no_a.npos) << no_a;
   EXPECT_TRUE(message(all + "YQ== 256\n").starts_with("file: "));  // "a" twice
-  EXPECT_EQ(message(all + base64("ab") + " 50256\n"),
-            "file: rank 50256 is <|endoftext|> in gpt2; these are another tokenizer's ranks");
-  EXPECT_EQ(message(all + base64("ab") + " 100276\n", "yoco_cl100k_base"),
-            "file: rank 100276 is <|endofprompt|> in yoco_cl100k_base; these are another "
-            "tokenizer's ranks");
+}
+
+TEST(TiktokenTest, RanksOfAnotherTokenizerAreRefused) {
+  const auto refusal = [](int64_t n, int64_t highest, const std::string& expected) {
+    return "file: " + std::to_string(n) + " ranks up to " + std::to_string(highest) +
+           ", expected the " + expected + "; these are another tokenizer's or damaged";
+  };
+  const std::string gpt2 = ranks({}, "gpt2"), one_more = base64("\xFF\xFE") + " ";
+  EXPECT_EQ(message(gpt2, "cl100k_base"),
+            refusal(50256, 50255, "100256 up to 100255 of cl100k_base"));
+  EXPECT_EQ(message(gpt2, "yoco_cl100k_base"),
+            refusal(50256, 50255, "100256 up to 100255 of yoco_cl100k_base"));
+  EXPECT_EQ(message(gpt2, "p50k_base"), refusal(50256, 50255, "50280 up to 50280 of p50k_base"));
+  EXPECT_EQ(message(gpt2 + one_more + "50256", "gpt2"),
+            refusal(50257, 50256, "50256 up to 50255 of gpt2"));
+  const size_t line = gpt2.find(base64("\xFF" + std::string("9999")));
+  const std::string hole = gpt2.substr(0, line) + gpt2.substr(gpt2.find('\n', line) + 1);
+  EXPECT_EQ(message(hole, "gpt2"), refusal(50255, 50255, "50256 up to 50255 of gpt2"));
+  // As many as there are to be, with the hole in another place.
+  std::string p50k = ranks({}, "p50k_base");
+  const size_t other = p50k.find(base64("\xFF" + std::string("9999")));
+  p50k = p50k.substr(0, other) + p50k.substr(p50k.find('\n', other) + 1) + one_more + "50256";
+  EXPECT_EQ(message(p50k, "p50k_base"),
+            "file: rank 50256 is <|endoftext|> in p50k_base; these are another tokenizer's ranks");
+}
+
+TEST(TiktokenTest, OwnVocabulariesHaveTheSpecialTokenBehindThem) {
+  const auto tokenizer = parse_tiktoken(ranks({"th", "the"}), "file", "cl100k_ranks");
+  EXPECT_EQ(tokenizer->encode("the<|endoftext|>", Specials::kAsIds), (Ids{257, 258}));
+  EXPECT_EQ(tokenizer->eos(), 258);
+  EXPECT_EQ(tokenizer->bos(), 258);
+  EXPECT_EQ(tokenizer->vocab_size(), 259);
+  EXPECT_EQ(tokenizer->file_name(), "cl100k_ranks.tiktoken");
+}
+
+// U+0338 makes one character with the ">" before it, so that there is no special token any more.
+TEST(TiktokenTest, QwenLooksForSpecialTokensInNormalForm) {
+  const auto tokenizer = parse_tiktoken(ranks({}, "qwen"), "file", "qwen");
+  EXPECT_EQ(tokenizer->encode("<|im_end|>", Specials::kAsIds), Ids{151645});
+  const std::string text = "<|im_end|>\xCC\xB8";
+  EXPECT_EQ(tokenizer->encode(text, Specials::kAsIds), tokenizer->encode(text));
 }
 
 TEST(TiktokenTest, RandomDamageIsRefusedOrHarmless) {
@@ -182,7 +226,7 @@ TEST(TiktokenTest, RandomDamageIsRefusedOrHarmless) {
     bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
     if (i % 7 == 0) bytes.resize(random() % bytes.size());
     try {
-      const auto tokenizer = parse_tiktoken(bytes, "file", "llama3");
+      const auto tokenizer = parse_tiktoken(bytes, "file", "cl100k_ranks");
       EXPECT_EQ(tokenizer->decode(tokenizer->encode("over the river")), "over the river");
     } catch (const UserError& error) {
       EXPECT_EQ(error.exit_code(), kExitBadFile);

@@ -306,7 +306,7 @@ TEST_F(TokenFileTest, PathsWhereNothingFitsSayWhatWasLookedFor) {
   std::filesystem::create_directory(folder_ / "empty");
   EXPECT_EQ(refusal({.path = "empty"}),
             "empty: is a folder without packed chunks (NAME_0000000000.bin)");
-  EXPECT_EQ(refusal({.path = "empty", .dtype = "uint16"}), "empty: is not a regular file");
+  EXPECT_EQ(refusal({.path = "empty", .dtype = "uint16"}), "empty: is a folder, expected a file");
   write_file(folder_ / "x.idx", IndexParts().str());
   EXPECT_EQ(refusal({.path = "x"}), "x.bin: cannot open: No such file or directory");
 }

@@ -14,6 +14,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "core/checksum.h"
@@ -229,9 +230,10 @@ TEST_F(TokenizeTest, AKillWhileTheFilesGetTheirNamesIsMended) {
         write_file(folder_ / "out/valid.manifest.json", expected.at("valid.manifest.json"));
       rename_file(folder_ / "out/" + names[i] + ".partial", folder_ / "out/" + names[i]);
     }
-    int blocks = 0;
-    ASSERT_TRUE(tokenize(*bytes_, job_, {}, [&] { return ++blocks < 0; }));
-    EXPECT_EQ(blocks, 0) << "nothing is tokenized a second time";
+    std::set<int64_t> documents;  // that were done
+    const auto note = [&](const TokenizeProgress& now) { documents.insert(now.documents); };
+    ASSERT_TRUE(tokenize(*bytes_, job_, note));
+    EXPECT_EQ(documents.size(), 1u) << "nothing is tokenized a second time";
     EXPECT_EQ(outputs(), expected) << steps;
   }
 }
@@ -350,17 +352,23 @@ TEST_F(TokenizeTest, NothingToWriteIsAnError) {
   job_.input = folder_ / "none.jsonl";
   EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }), job_.input + ": holds no documents");
   EXPECT_EQ(outputs(), Files());
+  write_file(folder_ / "bad.jsonl", "{}\n{}\n");
+  job_.input = folder_ / "bad.jsonl";
+  job_.max_bad_lines = 1;
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }),
+            job_.input + ": holds no documents; bad lines: 2, the first: " + job_.input +
+                ":1: no key \"text\"");
+  EXPECT_EQ(outputs(), Files());
   job_.input = folder_ / "one.txt";
-  job_.validation_fraction = 0;
+  job_.validation_fraction = 1e-9;
   EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
             job_.validation_output + " would be empty: " + job_.input +
                 " holds 1 documents; try --split blank-line or another --validation-fraction");
   EXPECT_EQ(outputs(), Files());
   job_.documents.split = SplitText::kFile;
   job_.input = folder_ / "empty.txt";
-  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
-            job_.output + " would be empty: " + job_.input +
-                " holds 1 documents; try --split blank-line or another --validation-fraction");
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }),
+            job_.input + ": all its documents are empty, 1");
   EXPECT_EQ(outputs(), Files());
 }
 
@@ -368,6 +376,19 @@ TEST_F(TokenizeTest, WrongJobsAreRefused) {
   job_.validation_output = folder_ / "out/../out/train.bin";
   EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
             "--output and --validation-output are both " + job_.output);
+  job_.validation_output = folder_ / "out/valid";
+  job_.validation_fraction = 1;
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
+            "--validation-fraction = 1, expected a number above 0 and below 1");
+  job_.validation_output = folder_ / "in/e/valid";
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
+            "--validation-output " + job_.validation_output + " lies in the input " + job_.input +
+                ", and would be read as text; name another folder");
+  const std::string output = job_.output;
+  job_.output = folder_ / "out/";
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
+            "--output = " + job_.output + ", expected a prefix of files, such as data/books");
+  job_.output = output;
   job_.validation_output = "";
   job_.eos = 258;
   EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
@@ -392,12 +413,42 @@ TEST_F(TokenizeTest, WrongJobsAreRefused) {
 TEST_F(TokenizeTest, ASecondJobMayNotWriteTheSameFiles) {
   make_directories(folder_ / "out");
   std::string holder;
-  auto lock = FileLock::try_lock(job_.validation_output + ".lock", "process 77", &holder);
+  auto lock = FileLock::try_lock(folder_ / "out/.valid.tokenize.lock", "process 77", &holder);
   ASSERT_TRUE(lock);
   EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
             job_.validation_output + ": process 77 is writing it");
   lock.reset();
   EXPECT_TRUE(tokenize(*bytes_, job_));
+}
+
+TEST_F(TokenizeTest, WeightsOfOlderTokensAreNotLeftBesideNewOnes) {
+  write_file(job_.output + ".weights", "");
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job_); }, kExitUsage),
+            job_.output + ".weights belongs to the tokens that would be replaced; remove it");
+}
+
+TEST_F(TokenizeTest, PartialFilesOfAnotherJobAreNotAdopted) {
+  const Files expected = whole(job_);
+  TokenizeJob other = job_;  // writes what is the validation output here, other ids
+  other.output = job_.validation_output;
+  other.validation_output = "";
+  other.eos.reset();
+  const auto stop_after = [&](const TokenizeJob& job, int blocks) {
+    EXPECT_FALSE(tokenize(*bytes_, job, {}, [&] { return --blocks == 0; }));
+  };
+  stop_after(job_, 9);
+  stop_after(other, 15);
+  ASSERT_TRUE(tokenize(*bytes_, job_));
+  EXPECT_EQ(outputs(), expected);
+}
+
+TEST_F(TokenizeTest, TheShareOfBadLinesIsJudgedAtTheEndHoweverFew) {
+  write_file(folder_ / "few.jsonl", json_line("a") + json_line("b") + "{}\n");
+  const TokenizeJob job{.input = folder_ / "few.jsonl", .output = folder_ / "out/x"};
+  EXPECT_EQ(error_of([&] { tokenize(*bytes_, job); }),
+            job.input + ": 1 of 3 lines are bad, more than the share of 0.01 allowed; the first: " +
+                job.input + ":3: no key \"text\"");
+  EXPECT_EQ(outputs(), Files());
 }
 
 TEST_F(TokenizeTest, TheManifestSaysWhatWentIn) {
@@ -464,6 +515,9 @@ TEST_F(TokenizeTest, DamagedManifestsAreRefused) {
             path + R"(: format = "other", expected "tandem tokens")");
   EXPECT_EQ(error(R"({"format": "tandem tokens", "version": 2})"),
             path + ": version = 2, expected an integer in [1, 1]");
+  const std::string begin = R"({"format": "tandem tokens", "version": 1)";
+  EXPECT_EQ(error(begin + "}"), path + ": tokenizer is missing, expected an object");
+  EXPECT_EQ(error(begin + R"(, "tokenizer": 3})"), path + ": tokenizer is 3, expected an object");
   EXPECT_TRUE(error("{").starts_with(path + ": byte 1: ")) << error("{");
 }
 

@@ -56,6 +56,21 @@ TEST_F(UnpackedFileTest, GivesTheTextAndTheHashOfWhatLiesOnDisk) {
   }
 }
 
+TEST_F(UnpackedFileTest, ZerosBehindAGzipMemberAreNoDamage) {
+  const std::string text = text_of_bytes(1009), packed = gzip_packed(text);
+  EXPECT_EQ(read("a.txt.gz", packed + std::string(300007, '\0')), text);
+  EXPECT_EQ(error("a.txt.gz", ""), "gzip data ends in the middle of a member");
+}
+
+TEST_F(UnpackedFileTest, AWindowOfTwoGigabytesIsRead) {
+  // A frame as RFC 8878, sec. 3.1.1: magic, no flags, window 2^(10 + 21), one last raw block of 3.
+  const std::string packed(
+      "\x28\xB5\x2F\xFD\x00\xA8\x19\x00\x00"
+      "abc",
+      12);
+  EXPECT_EQ(read("a.txt.zst", packed), "abc");
+}
+
 TEST_F(UnpackedFileTest, FramesAndMembersBackToBackAreJoined) {
   const std::string a = text_of_bytes(300007), b(size_t{1} << 18, 'x');
   EXPECT_EQ(read("a.zst", zstd_packed(a) + zstd_packed(b) + zstd_packed("")), a + b);

@@ -62,7 +62,7 @@ TEXTS = [
 ]
 TEXTS += [f"before {text} after" for text in SPECIALS]
 TEXTS += ["a  <|endoftext|>  b", "<|endoftext|><|endoftext|>\n<|endoftext|>", "<|endoftext", "<<|endoftext|>>", "<|endoftext|> <|im_start|>user\nhi<|im_end|>\n",
-          "<s>a</s><s>b", "<|begin_of_text|>the ferry<|end_of_text|>", "é<|im_end|>\u0301 e<|im_start|>\u0301", "don<|endoftext|>'t", "x <mask>   <mask>y", "t\u0323e\u0301 \u1e6d\u00e9 x\u0301e\u0301 x\u0301\u00e9"]
+          "<s>a</s><s>b", "a<|im_end|>\u0338 b<|endoftext|>\u0338 c<|endofprompt|>\u0338", "<|begin_of_text|>the ferry<|end_of_text|>", "é<|im_end|>\u0301 e<|im_start|>\u0301", "don<|endoftext|>'t", "x <mask>   <mask>y", "t\u0323e\u0301 \u1e6d\u00e9 x\u0301e\u0301 x\u0301\u00e9"]
 BYTES = ["61ff62", "c3", "63c3a9c3", "f09f98", "f09f98f09f9880", "e28099e280", "eda080", "c080 80", "f4908080", "fffefd20e29681", "e0a041 f09f4142", "80" * 9]
 
 rng = random.Random(6)
@@ -186,7 +186,7 @@ def enumerate_bytes():
 
 
 def tiktoken_entries():
-    mergeable = ranks()
+    learned = ranks()
     cl100k = {"<|endoftext|>": 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260, "<|endofprompt|>": 100276}
     code = ["<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<reponame>", "<filename>", "<gh_stars>", "<issue_start>", "<issue_comment>",
             "<issue_closed>", "<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<empty_output>", "<commit_before>",
@@ -197,12 +197,17 @@ def tiktoken_entries():
     llama += [f"<|reserved_special_token_{i}|>" for i in range(2, 246)]
     llama = {text: 128000 + i for i, text in enumerate(llama)}
     qwen = {text: 151643 + i for i, text in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)])}
-    for name, pattern, specials, bos, eos, shift, normalize in [
-            ("gpt2", GPT2, {"<|endoftext|>": 50256}, 50256, 50256, 0, False),
-            ("cl100k_base", LLAMA3, cl100k, 100257, 100257, 0, False),
-            ("yoco_cl100k_base", LLAMA3, yoco, 0, 2, 4, False),
-            ("llama3", LLAMA3, llama, 128000, 128001, 0, False),
-            ("qwen", QWEN2, qwen, 151643, 151643, 0, True)]:
+    own = {"<|endoftext|>": 520}
+    for name, pattern, n_ranks, specials, bos, eos, shift, normalize in [
+            ("gpt2", GPT2, 50256, {"<|endoftext|>": 50256}, 50256, 50256, 0, False),
+            ("cl100k_base", LLAMA3, 100256, cl100k, 100257, 100257, 0, False),
+            ("yoco_cl100k_base", LLAMA3, 100256, yoco, 0, 2, 4, False),
+            ("llama3", LLAMA3, 128000, llama, 128000, 128001, 0, False),
+            ("qwen", QWEN2, 151643, qwen, 151643, 151643, 0, True),
+            ("gpt2_ranks", GPT2, 520, own, 520, 520, 0, False),
+            ("cl100k_ranks", LLAMA3, 520, own, 520, 520, 0, False)]:
+        # A name says how many ranks there are: the others are bytes that no text holds, as in the test.
+        mergeable = {**learned, **{b"\xff%d" % rank: rank for rank in range(len(learned), n_ranks)}}
         encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=mergeable, special_tokens=specials)
         form = (lambda text: unicodedata.normalize("NFC", text)) if normalize else (lambda text: text)
         size = encoding.n_vocab if shift == 0 else (encoding.n_vocab + shift + 7) // 8 * 8
@@ -214,24 +219,25 @@ def tiktoken_entries():
 
 # sentencepiece
 
-def sentence_piece(name, model_type, exact):
+def sentence_piece(name, model_type, exact, own=False):
+    """`exact`: nothing in front of the text. `own`: with what `tandem data train-tokenizer` gives its models, and they are told by."""
     model = io.BytesIO()
     settings = dict(model_type=model_type, vocab_size=460, hard_vocab_limit=False, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
                     allow_whitespace_only_pieces=True, remove_extra_whitespaces=False, add_dummy_prefix=not exact, num_threads=1, minloglevel=2)
+    if own:
+        settings.update(max_sentence_length=4096, unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
     sentences = [line for text in TRAINING[:20] for line in text.splitlines(keepends=exact)]
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(sentences), model_writer=model, **settings)
     (HERE / name).write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     mark = [processor.piece_to_id(f"<0x{byte:02X}>") for byte in "\u2581".encode()]
 
-    def encode(text):
-        if not exact:
-            return processor.encode(text)
-        # A model that keeps all text gives the mark itself in bytes: its piece would come back as a space.
+    def encode_with_marks(text):
+        # The exception: our own models give the mark itself in bytes, as its piece would come back as a space.
         first, *others = text.split("\u2581")
         return processor.encode(first) + [i for other in others for i in mark + processor.encode(other)]
 
-    def encode_specials(text):
+    def encode_specials(text, encode=processor.encode):
         ids = []
         while text:
             begins = {text.find(special): special for special in ("<s>", "</s>") if special in text}
@@ -242,11 +248,16 @@ def sentence_piece(name, model_type, exact):
             text = text[begin + len(begins[begin]):]
         return ids
 
-    return entry(name, processor.get_piece_size(), processor.bos_id(), processor.eos_id(), encode, encode_specials, processor.decode)
+    result = entry(name, processor.get_piece_size(), processor.bos_id(), processor.eos_id(), processor.encode, encode_specials, processor.decode)
+    if own:
+        texts = [(str(i), replaced(document)) for i, document in enumerate(DOCUMENTS)]
+        result["marks_in_bytes"] = {i: encode_with_marks(text) for i, text in texts if "\u2581" in text}
+    return result
 
 
 tokenizers = [gpt2(), prefix_space(), neox(), llama3(), qwen2(), *tiktoken_entries(),
-              sentence_piece("bpe.model", "bpe", True), sentence_piece("unigram.model", "unigram", True),
+              sentence_piece("bpe.model", "bpe", True, own=True), sentence_piece("unigram.model", "unigram", True, own=True),
+              sentence_piece("no_prefix_bpe.model", "bpe", True),
               sentence_piece("llama2_bpe.model", "bpe", False), sentence_piece("llama2_unigram.model", "unigram", False)]
 rows = ",\n".join(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")) for tokenizer in tokenizers)
 texts = ",\n".join(json.dumps(document.hex()) for document in DOCUMENTS)
