@@ -17,7 +17,7 @@ scripts/setup.sh
 say "sentencepiece with sanitizers into .deps-sanitize"
 scripts/build_sentencepiece.sh .deps-sanitize "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined"
 say "Build (sanitize)"
-TANDEM_CMAKE_OPTIONS="${TANDEM_CMAKE_OPTIONS:-} -DTANDEM_DEPS_DIR=$ROOT/.deps-sanitize" build sanitize
+TANDEM_CMAKE_OPTIONS="${TANDEM_CMAKE_OPTIONS:-} -DTANDEM_DEPS_DIR=$ROOT/.deps-sanitize" build sanitize --target fuzz
 begin=$SECONDS
 work="$ROOT/build/fuzz"
 rm -rf "$work"
