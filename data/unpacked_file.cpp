@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <cctype>
@@ -51,8 +52,6 @@ class ZstdSource final : public UnpackedFile::Source {
  public:
   explicit ZstdSource(const std::string& path) : Source(path), stream_(ZSTD_createDStream()) {
     if (!stream_) throw std::bad_alloc();
-    // What `zstd --long=31` needs; without it the largest window is 128 MiB.
-    ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, 31);
   }
 
   std::string_view next() override {
@@ -67,6 +66,10 @@ class ZstdSource final : public UnpackedFile::Source {
         in_ = {packed.data(), packed.size(), 0};
       }
       const size_t left = ZSTD_decompressStream(stream_.get(), &out, &in_);
+      if (ZSTD_getErrorCode(left) == ZSTD_error_frameParameter_windowTooLarge) {
+        // A few bytes may ask for 2 GiB: the library's limit stays.
+        throw damaged("zstd data with a window of more than 128 MiB; pack it again without --long");
+      }
       if (ZSTD_isError(left)) {
         throw damaged(std::string("damaged zstd data: ") + ZSTD_getErrorName(left));
       }

@@ -62,13 +62,14 @@ TEST_F(UnpackedFileTest, ZerosBehindAGzipMemberAreNoDamage) {
   EXPECT_EQ(error("a.txt.gz", ""), "gzip data ends in the middle of a member");
 }
 
-TEST_F(UnpackedFileTest, AWindowOfTwoGigabytesIsRead) {
+TEST_F(UnpackedFileTest, AWindowOfTwoGigabytesIsRefused) {
   // A frame as RFC 8878, sec. 3.1.1: magic, no flags, window 2^(10 + 21), one last raw block of 3.
   const std::string packed(
       "\x28\xB5\x2F\xFD\x00\xA8\x19\x00\x00"
       "abc",
       12);
-  EXPECT_EQ(read("a.txt.zst", packed), "abc");
+  EXPECT_EQ(error("a.txt.zst", packed),
+            "zstd data with a window of more than 128 MiB; pack it again without --long");
 }
 
 TEST_F(UnpackedFileTest, FramesAndMembersBackToBackAreJoined) {
