@@ -31,6 +31,10 @@ class SingleCommunicator final : public Communicator {
   std::unique_ptr<Work> all_to_all(at::Tensor& out, const at::Tensor& in) override {
     return copy(out, in);
   }
+  std::unique_ptr<Work> gather(at::Tensor& out, const at::Tensor& in, int64_t root) override {
+    TORCH_CHECK(root == 0, name_, ": gather to rank ", root, " in a group of 1");
+    return copy(out, in);
+  }
   std::unique_ptr<Work> shift(at::Tensor& out, const at::Tensor& in) override {
     check_not_empty(in);
     out.zero_();
@@ -67,6 +71,8 @@ Mesh single_process_mesh() {
   mesh.data = make_single_communicator("data");
   mesh.tensor = make_single_communicator("tensor");
   mesh.sequence = make_single_communicator("sequence");
+  mesh.shard = make_single_communicator("shard");
+  mesh.replica = make_single_communicator("replica");
   mesh.gradient = make_single_communicator("gradient");
   mesh.world = make_single_communicator("world");
   mesh.control = make_single_communicator("control");

@@ -8,6 +8,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "comm/communicator.h"
+#include "core/error.h"
+
 namespace tandem {
 namespace {
 
@@ -83,17 +86,26 @@ int64_t ParameterInfo::numel() const {
   return product;
 }
 
+std::vector<int64_t> ParameterInfo::local_shape() const {
+  std::vector<int64_t> shape = global_shape;
+  if (divided()) shape[static_cast<size_t>(split_dim)] = split_end - split_begin;
+  return shape;
+}
+
 Tensor declare(Module& module, const std::string& name, std::vector<int64_t> shape, Init init,
-               Split split, bool decay) {
+               Split split, bool decay, int64_t split_unit) {
   ParameterInfo info;
   info.name = name;
   info.global_shape = std::move(shape);
   info.split_dim = split_dim_of(split);
+  info.split_unit = split_unit;
   info.decay = decay;
   info.init = init;
   TORCH_CHECK(info.split_dim < static_cast<int>(info.global_shape.size()), "parameter ", name,
               " has ", info.global_shape.size(), " dimensions and cannot be split along dimension ",
               info.split_dim);
+  TORCH_CHECK(info.split_dim < 0 || info.global_shape[static_cast<size_t>(info.split_dim)] % split_unit == 0,
+              "parameter ", name, " is ", info.global_shape, ", not whole units of ", split_unit);
   auto parameter = module.register_parameter(
       name, torch::empty(info.global_shape, torch::TensorOptions().device(torch::kMeta)));
   module.declared_.emplace(name, std::move(info));
@@ -128,6 +140,37 @@ void materialise(Tensor& parameter, const Tensor& data) {
   parameter.unsafeGetTensorImpl()->shallow_copy_from(data.getIntrusivePtr());
 }
 
+void split_over(torch::nn::Module& module, Communicator& tensor) {
+  if (tensor.size() == 1) return;
+  for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/true)) {
+    auto* own = dynamic_cast<Module*>(item.value().get());
+    if (!own) continue;
+    own->tensor_group_ = &tensor;
+    for (auto& parameter : own->named_parameters(/*recurse=*/false)) {
+      ParameterInfo& info = own->declared_.at(parameter.key());
+      if (info.split_dim < 0) continue;
+      const int64_t units = info.global_shape[static_cast<size_t>(info.split_dim)] / info.split_unit;
+      if (units < tensor.size()) continue;
+      if (info.split_unit > 1 && units % tensor.size() != 0) {
+        throw UserError(kExitUsage, item.key() + "." + parameter.key() + ": " + std::to_string(units) +
+                                        " heads cannot be divided over parallelism.tensor = " +
+                                        std::to_string(tensor.size()) + " ranks");
+      }
+      info.split_begin = tensor.rank() * units / tensor.size() * info.split_unit;
+      info.split_end = (tensor.rank() + 1) * units / tensor.size() * info.split_unit;
+      TORCH_CHECK(parameter.value().is_meta(), "split_over: ", item.key(), ".", parameter.key(), " has storage already");
+      const Tensor part = torch::empty(info.local_shape(), parameter.value().options());
+      parameter.value().unsafeGetTensorImpl()->shallow_copy_from(part.getIntrusivePtr());
+    }
+  }
+}
+
+Tensor local_part(const ParameterInfo& info, const Tensor& global) {
+  TORCH_CHECK(global.sizes() == c10::IntArrayRef(info.global_shape), "local_part: ", info.name, " is ",
+              global.sizes(), ", expected ", info.global_shape);
+  return info.divided() ? global.slice(info.split_dim, info.split_begin, info.split_end) : global;
+}
+
 Tensor initial_values(const ParameterInfo& info, const RandomStream& stream) {
   auto values = torch::empty(info.global_shape, torch::kFloat32);
   const auto own_stream = stream.fork(info.name);
@@ -150,19 +193,19 @@ void initialise(torch::nn::Module& module, uint64_t seed, torch::Device device,
                 torch::Dtype dtype) {
   const auto stream = RandomStream(seed).fork("init");
   materialise_all(module, [&](const ParameterInfo& info) {
-    return initial_values(info, stream).to(device, dtype);
+    return local_part(info, initial_values(info, stream)).to(device, dtype).contiguous();
   });
 }
 
 void materialise_empty(torch::nn::Module& module, torch::Device device, torch::Dtype dtype) {
   const auto options = torch::TensorOptions().device(device).dtype(dtype);
   materialise_all(
-      module, [&](const ParameterInfo& info) { return torch::empty(info.global_shape, options); });
+      module, [&](const ParameterInfo& info) { return torch::empty(info.local_shape(), options); });
 }
 
 int64_t count_parameters(const torch::nn::Module& module) {
   int64_t sum = 0;
-  for (const auto& parameter : module.parameters()) sum += parameter.numel();
+  for (const auto& info : parameters_info(module)) sum += info.numel();
   return sum;
 }
 

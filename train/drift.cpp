@@ -25,6 +25,8 @@ constexpr DriftRule kTable[] = {
     {"data.tokenizer", Verdict::kAllow},
     {"data.train[].path", Verdict::kAllow},
     {"data.validation", Verdict::kAllow},
+    {"parallelism", Verdict::kWarn},
+    {"communication", Verdict::kAllow},
     {"bad_steps", Verdict::kAllow},
     {"checkpoint", Verdict::kAllow},
     {"metrics", Verdict::kAllow},

@@ -117,7 +117,8 @@ struct TrainingConfig {
   std::string recompute = "none";  // layers: keeps each layer's input only and runs it again in the
                                    // backward pass, for the same bits in less memory
   std::string deterministic =
-      "run";  // run: bit-identical on the same hardware, build and thread count
+      "run";  // run: bit-identical on the same hardware, build, mesh and thread count; elastic: on
+              // any number of data ranks, with one thread each, reduced in one order
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("context_length", context_length, at_least(1));
@@ -129,11 +130,52 @@ struct TrainingConfig {
     visit.one_of("dtype", dtype, {"bfloat16", "float32"});
     visit.optional("threads", threads, in_range(1, 1024));
     visit.one_of("recompute", recompute, {"none", "layers"});
-    visit.one_of("deterministic", deterministic, {"run"});
+    visit.one_of("deterministic", deterministic, {"run", "elastic"});
   }
   /// tokens_per_step is a multiple of context_length * micro_batch_size.
   void check(Checker& check) const;
   int64_t rows_per_step() const { return tokens_per_step / context_length; }
+};
+
+/// How ranks share the work. data ranks = world / (tensor * sequence).
+struct ParallelismConfig {
+  std::string shard = "none";  // what ranks divide among them: none | optimizer | gradients (and
+                               // optimizer) | parameters (and both)
+  int64_t replicate = 1;  // copies of what is sharded, side by side (hybrid sharding); divides the
+                          // data and sequence ranks
+  int64_t tensor = 1;     // ranks that divide heads and widths
+  int64_t sequence = 1;   // ranks that divide each sequence into chunks (YOCO, sec. 5)
+  std::string reduce_dtype = "float32";  // gradients travel as: float32 | bfloat16
+  int64_t bucket_mb = 25;                // of gradients that are reduced together (MiB)
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.one_of("shard", shard, {"none", "optimizer", "gradients", "parameters"});
+    visit.value("replicate", replicate, at_least(1));
+    visit.value("tensor", tensor, at_least(1));
+    visit.value("sequence", sequence, at_least(1));
+    visit.one_of("reduce_dtype", reduce_dtype, {"float32", "bfloat16"});
+    visit.value("bucket_mb", bucket_mb, at_least(1));
+  }
+};
+
+/// How ranks watch each other.
+struct CommunicationConfig {
+  double setup_seconds = 300;     // until all ranks have met
+  double step_seconds = 300;      // a collective may take within a step, but for the first
+  double save_seconds = 1800;     // and within a save
+  double heartbeat_seconds = 60;  // a rank that is silent for so long is lost
+  bool checked = false;           // compare what ranks are about to do before any data moves
+  int64_t compare_replicas_every = 0;  // steps; 0 = never: checksums of parameters that should be
+                                       // equal; the odd one is named
+  template <typename Visitor>
+  void fields(Visitor& visit) {
+    visit.value("setup_seconds", setup_seconds, above(0));
+    visit.value("step_seconds", step_seconds, above(0));
+    visit.value("save_seconds", save_seconds, above(0));
+    visit.value("heartbeat_seconds", heartbeat_seconds, above(0));
+    visit.value("checked", checked);
+    visit.value("compare_replicas_every", compare_replicas_every, at_least(0));
+  }
 };
 
 /// Parameters that the optimizer treats in another way.
@@ -261,6 +303,8 @@ struct TrainConfig {
   TrainingConfig training;
   OptimizerConfig optimizer;
   LrScheduleConfig lr_schedule;
+  ParallelismConfig parallelism;
+  CommunicationConfig communication;
   BadStepConfig bad_steps;
   CheckpointConfig checkpoint;
   MetricsConfig metrics;
@@ -276,6 +320,8 @@ struct TrainConfig {
     visit.section("training", training);
     visit.section("optimizer", optimizer);
     visit.section("lr_schedule", lr_schedule);
+    visit.section("parallelism", parallelism);
+    visit.section("communication", communication);
     visit.section("bad_steps", bad_steps);
     visit.section("checkpoint", checkpoint);
     visit.section("metrics", metrics);

@@ -1,0 +1,20 @@
+#include "comm/communicator.h"
+
+namespace tandem {
+
+void Traffic::add(const std::string& key, double bytes) {
+  const std::lock_guard lock(mutex_);
+  bytes_[key] += bytes;
+}
+
+std::map<std::string, double> Traffic::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return bytes_;
+}
+
+void Traffic::reset() {
+  const std::lock_guard lock(mutex_);
+  bytes_.clear();
+}
+
+}  // namespace tandem
