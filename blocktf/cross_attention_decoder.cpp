@@ -6,6 +6,7 @@
 #include "blocktf/token_decoder_parts.h"
 #include "nn/layer_runner.h"
 #include "nn/norm.h"
+#include "nn/run_unit.h"
 
 namespace tandem {
 namespace {
@@ -18,7 +19,7 @@ struct Projections {
 
 /// Self-attention, attention to the context's vectors, feed-forward, each with its norm and its
 /// residual.
-class CrossAttentionLayer : public Module {
+class CrossAttentionLayer : public RunUnit {
  public:
   explicit CrossAttentionLayer(const CrossAttentionDecoderConfig& config)
       : head_dim_(config.head_dim) {

@@ -2,6 +2,7 @@
 #include "blocktf/embedder.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
+#include "nn/run_unit.h"
 
 namespace tandem {
 
@@ -9,7 +10,7 @@ inline constexpr double kEncoderStd = 0.02;  // of an encoder's weights and tabl
 
 /// One layer of RoBERTa's encoder: every token of a sequence sees every other, and norms come after the residuals. Weights begin at N(0, 0.02), biases at 0.
 /// Modules: q_proj, k_proj, v_proj, o_proj, attention_norm, up_proj, down_proj, ffn_norm. The official one drops out 0.1 in training; this one does not.
-class EncoderLayer : public Module {
+class EncoderLayer : public RunUnit {
  public:
   explicit EncoderLayer(const EncoderConfig& config);
   /// x: [M, S, E]; score_bias: [M, 1, 1, S] in float32 (float64 for float64), added to the scores of each key, or undefined. -> [M, S, E], run through context.runner.

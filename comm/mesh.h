@@ -40,6 +40,8 @@ struct Mesh {
 };
 
 Mesh single_process_mesh();
+/// One such mesh for whoever was given none.
+Mesh& this_process();
 
 struct MeshOptions {
   TimeLimits limits;

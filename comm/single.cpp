@@ -77,6 +77,12 @@ Mesh single_process_mesh() {
   mesh.world = make_single_communicator("world");
   mesh.control = make_single_communicator("control");
   mesh.save = make_single_communicator("save");
+  mesh.traffic = std::make_shared<Traffic>();
+  return mesh;
+}
+
+Mesh& this_process() {
+  static Mesh mesh = single_process_mesh();
   return mesh;
 }
 

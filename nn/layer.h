@@ -1,10 +1,11 @@
 #pragma once
+#include "nn/run_unit.h"
 #include "nn/token_mixer.h"
 
 namespace tandem {
 
 /// One layer of a stack: a mixer and a feed-forward with their norms and residuals.
-class Layer : public Module {
+class Layer : public RunUnit {
  public:
   /// x: [B, T, D] -> [B, T, D], run through context.runner.
   virtual Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) = 0;

@@ -104,7 +104,8 @@ Tensor declare(Module& module, const std::string& name, std::vector<int64_t> sha
   TORCH_CHECK(info.split_dim < static_cast<int>(info.global_shape.size()), "parameter ", name,
               " has ", info.global_shape.size(), " dimensions and cannot be split along dimension ",
               info.split_dim);
-  TORCH_CHECK(info.split_dim < 0 || info.global_shape[static_cast<size_t>(info.split_dim)] % split_unit == 0,
+  TORCH_CHECK(info.split_dim < 0 ||
+                  info.global_shape[static_cast<size_t>(info.split_dim)] % split_unit == 0,
               "parameter ", name, " is ", info.global_shape, ", not whole units of ", split_unit);
   auto parameter = module.register_parameter(
       name, torch::empty(info.global_shape, torch::TensorOptions().device(torch::kMeta)));
@@ -149,16 +150,19 @@ void split_over(torch::nn::Module& module, Communicator& tensor) {
     for (auto& parameter : own->named_parameters(/*recurse=*/false)) {
       ParameterInfo& info = own->declared_.at(parameter.key());
       if (info.split_dim < 0) continue;
-      const int64_t units = info.global_shape[static_cast<size_t>(info.split_dim)] / info.split_unit;
+      const int64_t units =
+          info.global_shape[static_cast<size_t>(info.split_dim)] / info.split_unit;
       if (units < tensor.size()) continue;
       if (info.split_unit > 1 && units % tensor.size() != 0) {
-        throw UserError(kExitUsage, item.key() + "." + parameter.key() + ": " + std::to_string(units) +
+        throw UserError(kExitUsage, item.key() + "." + parameter.key() + ": " +
+                                        std::to_string(units) +
                                         " heads cannot be divided over parallelism.tensor = " +
                                         std::to_string(tensor.size()) + " ranks");
       }
       info.split_begin = tensor.rank() * units / tensor.size() * info.split_unit;
       info.split_end = (tensor.rank() + 1) * units / tensor.size() * info.split_unit;
-      TORCH_CHECK(parameter.value().is_meta(), "split_over: ", item.key(), ".", parameter.key(), " has storage already");
+      TORCH_CHECK(parameter.value().is_meta(), "split_over: ", item.key(), ".", parameter.key(),
+                  " has storage already");
       const Tensor part = torch::empty(info.local_shape(), parameter.value().options());
       parameter.value().unsafeGetTensorImpl()->shallow_copy_from(part.getIntrusivePtr());
     }
@@ -166,8 +170,8 @@ void split_over(torch::nn::Module& module, Communicator& tensor) {
 }
 
 Tensor local_part(const ParameterInfo& info, const Tensor& global) {
-  TORCH_CHECK(global.sizes() == c10::IntArrayRef(info.global_shape), "local_part: ", info.name, " is ",
-              global.sizes(), ", expected ", info.global_shape);
+  TORCH_CHECK(global.sizes() == c10::IntArrayRef(info.global_shape), "local_part: ", info.name,
+              " is ", global.sizes(), ", expected ", info.global_shape);
   return info.divided() ? global.slice(info.split_dim, info.split_begin, info.split_end) : global;
 }
 

@@ -11,8 +11,8 @@ namespace {
 
 // NLL of one batch, [B, T] on the CPU; NaN where not scored.
 Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk,
-                 std::optional<torch::Dtype> cache_dtype) {
-  if (chunk == 0) return model.loss(batch, ForwardContext{}).nll.to(torch::kCPU);
+                 std::optional<torch::Dtype> cache_dtype, const ForwardContext& context = {}) {
+  if (chunk == 0) return model.loss(batch, context).nll.to(torch::kCPU);
   const int64_t n_tokens = batch.tokens.size(1);
   Tensor tokens = batch.tokens, lengths;  // lengths undefined: rows without padding
   if (batch.segment.defined()) {
@@ -98,7 +98,8 @@ std::vector<double> means(const ScoreResult& result) {
 }
 
 ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
-                       int64_t batch, int64_t chunk, std::optional<torch::Dtype> cache_dtype) {
+                       int64_t batch, int64_t chunk, std::optional<torch::Dtype> cache_dtype,
+                       const ForwardContext& context) {
   TORCH_CHECK(batch >= 1 && chunk >= 0, "score_rows: batch = ", batch, ", chunk = ", chunk,
               ", expected at least 1 and 0");
   const torch::NoGradGuard no_grad;
@@ -109,7 +110,7 @@ ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::D
     std::vector<Row> padded(part.begin(), part.end());
     pad_rows(padded);
     if (chunk > 0) check_one_document(padded);
-    const Tensor nll = batch_nll(model, make_batch(padded, device), chunk, cache_dtype)
+    const Tensor nll = batch_nll(model, make_batch(padded, device), chunk, cache_dtype, context)
                            .to(torch::kFloat64)
                            .contiguous();
     const double* values = nll.const_data_ptr<double>();

@@ -26,10 +26,11 @@ std::vector<double> means(const ScoreResult& result);
 /// LanguageModel::loss; with `chunk` > 0 through extend_nll in pieces of `chunk` tokens, which
 /// gives the same numbers in memory that grows with the state only; then every row must be one
 /// document, padded in front and behind only, and keys and values are held in `cache_dtype`
-/// (absent: the model's).
+/// (absent: the model's). `context` says how layers run and which ranks divide the rows.
 ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::Device device,
                        int64_t batch, int64_t chunk = 0,
-                       std::optional<torch::Dtype> cache_dtype = {});
+                       std::optional<torch::Dtype> cache_dtype = {},
+                       const ForwardContext& context = {});
 
 /// The most tokens that a row of scoring may hold, padding not counted, of a model with
 /// packing.max_length > 0 positions.

@@ -17,7 +17,7 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   check_data(plan, *tokenizer, /*step=*/0);
   make_deterministic(*config.training.threads);
   nlohmann::ordered_json origin;
-  Run run = new_run(config, factory, *tokenizer, device, &origin);
+  Run run = new_run(config, factory, *tokenizer, this_process(), device, &origin);
 
   DryRun result;
   result.parameters = count_parameters(*run.model);
@@ -39,7 +39,7 @@ DryRun dry_run(const TrainConfig& given, const ModelFactory& factory, torch::Dev
   apply_packing(rows, packing);
   for (int pass = 0; pass < 2; ++pass) {  // the first one also warms up
     const auto begin = std::chrono::steady_clock::now();
-    result.loss = accumulate_gradients(run, rows, config).item<double>();
+    result.loss = accumulate_gradients(run, rows, {0, 1, 1}, config).item<double>();
     result.micro_batch_seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }

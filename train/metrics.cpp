@@ -96,7 +96,7 @@ void Metrics::step(const StepStats& stats) {
 
 void Metrics::log_step(const StepStats& stats) {
   LogLine line{.stats = stats, .memory = memory_use(run_.device), .mfu_percent = {}};
-  line.tps = static_cast<double>(recent_tokens_) / recent_seconds_;
+  line.tps = static_cast<double>(recent_tokens_) / recent_seconds_ / static_cast<double>(run_.ranks);
   const double flops = line.tps * run_.flops_per_token;
   line.tflops = flops / 1e12;
   if (run_.peak_flops) line.mfu_percent = 100 * flops / *run_.peak_flops;

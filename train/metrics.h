@@ -54,6 +54,7 @@ class Metrics {
     int64_t tokens_before = 0;          // learnt from before that
     double flops_per_token = 0;         // of training
     int64_t block_length = 1;           // of a model that reads blocks: validation shows their slots
+    int64_t ranks = 1;                  // that share the tokens: tps is per device
     torch::Device device = torch::kCPU;
     std::optional<double> peak_flops;
   };

@@ -1,12 +1,8 @@
 #include "train/optimizer.h"
 
-#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/_fused_adamw.h>
-#include <torch/csrc/autograd/function_hook.h>
-#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <string>
@@ -88,47 +84,35 @@ void copy_to_cpu(const Tensor& from, at::IntArrayRef shape, Tensor& copy) {
   copy.copy_(from.view(shape));
 }
 
-/// Adds each gradient to the main gradient as soon as the backward pass has it, and frees it.
-struct AddToMainGradient : torch::autograd::PostAccumulateGradHook {
-  explicit AddToMainGradient(Tensor gradient) : main(std::move(gradient)) {}
-  void operator()(const torch::autograd::Variable& parameter) override {
-    main.add_(parameter.grad());
-    parameter.mutable_grad().reset();
-  }
-  Tensor main;
-};
-
 }  // namespace
 
-Optimizer::Optimizer(torch::nn::Module& model, torch::Dtype dtype, const OptimizerConfig& config)
-    : config_(config), info_(parameters_info(model)), parameters_(model.parameters()) {
-  TORCH_CHECK(!parameters_.empty() && parameters_.size() == info_.size(),
-              "Optimizer: ", parameters_.size(), " parameters, ", info_.size(), " described");
-  shared_ = parameters_.front().scalar_type() == dtype;
-  check_groups(config.groups, info_);
-  for (size_t i = 0; i < info_.size(); ++i) {
-    Tensor& parameter = parameters_[i];
-    TORCH_CHECK(
-        parameter.is_floating_point() && parameter.element_size() >= 4 && parameter.is_contiguous(),
-        "Optimizer: ", info_[i].name, " is ", parameter.toString(),
-        ", expected contiguous float32 or float64");
-    const Tensor master = parameter.detach();
-    if (!shared_) parameter.set_data(master.to(dtype));
-    masters_.push_back(master);
-    gradients_.push_back(torch::zeros_like(master));
-    exp_avg_.push_back(torch::zeros_like(master));
-    exp_avg_sq_.push_back(torch::zeros_like(master));
-    torch::autograd::impl::set_post_acc_grad_hooks(
-        parameter, std::make_unique<AddToMainGradient>(gradients_[i]));
-
-    Group& group = group_of(info_[i]);
-    group.masters.push_back(masters_[i]);
-    group.gradients.push_back(gradients_[i]);
-    group.exp_avg.push_back(exp_avg_[i]);
-    group.exp_avg_sq.push_back(exp_avg_sq_[i]);
+Optimizer::Optimizer(std::unique_ptr<Sharding> sharding, const OptimizerConfig& config)
+    : config_(config), sharding_(std::move(sharding)) {
+  check_groups(config.groups, sharding_->parameters());
+  for (const OwnedPart& part : sharding_->parts()) {
+    gradients_.push_back(part.gradient);
+    exp_avg_.push_back(torch::zeros_like(part.master));
+    exp_avg_sq_.push_back(torch::zeros_like(part.master));
+    Group& group = group_of(info_of(part));
+    group.masters.push_back(part.master);
+    group.gradients.push_back(part.gradient);
+    group.exp_avg.push_back(exp_avg_.back());
+    group.exp_avg_sq.push_back(exp_avg_sq_.back());
   }
-  steps_taken_ = torch::zeros({}, masters_.front().options().dtype(torch::kFloat32));
+  steps_taken_ =
+      torch::zeros({}, torch::TensorOptions().dtype(torch::kFloat32).device(sharding_->device()));
 }
+
+Optimizer::Optimizer(torch::nn::Module& model, torch::Dtype dtype, const OptimizerConfig& config)
+    : Optimizer(
+          [&] {
+            const Tensor any = model.parameters().front();
+            return std::make_unique<Sharding>(
+                model, this_process(),
+                ShardingOptions{.dtype = dtype, .master_dtype = any.scalar_type()}, any.device(),
+                weights_in(model));
+          }(),
+          config) {}
 
 /// How the config treats a parameter: as the first of its groups that names it says, or else by
 /// whether it decays.
@@ -146,16 +130,36 @@ Optimizer::Group& Optimizer::group_of(const ParameterInfo& info) {
   return groups_.emplace_back(Group{weight_decay, lr_scale, {}, {}, {}, {}});
 }
 
-void Optimizer::zero_gradients() { at::_foreach_zero_(gradients_); }
+/// The norm of all gradients, float64. Each rank's is that of its parts, then come the ranks that
+/// hold others; a parameter that several ranks of the tensor group hold whole counts once.
+Tensor Optimizer::global_norm() const {
+  Mesh& mesh = sharding_->mesh();
+  Tensors counted;
+  for (size_t i = 0; i < gradients_.size(); ++i) {
+    const ParameterInfo& info = info_of(sharding_->parts()[i]);
+    if (info.divided() || mesh.tensor->rank() == 0) counted.push_back(gradients_[i]);
+  }
+  const auto options = steps_taken_.options().dtype(torch::kFloat64);
+  Tensor norm = counted.empty()
+                    ? torch::zeros({}, options)
+                    : torch::stack(at::_foreach_norm(counted, 2)).to(torch::kFloat64).norm();
+  for (Communicator* group : {mesh.shard.get(), mesh.tensor.get()}) {
+    if (group->size() == 1) continue;
+    Tensor norms = torch::empty({group->size()}, options);
+    group->all_gather(norms, norm.view({1}))->wait();
+    norm = norms.norm();
+  }
+  return norm;
+}
 
 StepOutcome Optimizer::step(double lr, const Tensor& loss, std::optional<double> loss_limit) {
   const torch::NoGradGuard no_grad;
-  const Tensor norm = torch::stack(at::_foreach_norm(gradients_, 2)).to(torch::kFloat64).norm();
+  const Tensor norm = global_norm();
   // NaN and infinity survive the sums of squares, so the norm speaks for every gradient.
   Tensor good = norm.isfinite().logical_and(loss.isfinite());
   if (loss_limit) good = good.logical_and(loss.to(torch::kFloat64).le(*loss_limit));
   const Tensor skipped = good.logical_not().to(torch::kFloat32);
-  if (config_.clip_norm > 0) {
+  if (config_.clip_norm > 0 && !gradients_.empty()) {
     const Tensor scale = (config_.clip_norm / norm).clamp_max(1.0);
     at::_foreach_mul_(gradients_, scale.to(gradients_.front().scalar_type()));
   }
@@ -168,38 +172,44 @@ StepOutcome Optimizer::step(double lr, const Tensor& loss, std::optional<double>
                       config_.eps,
                       /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, skipped);
   }
-  if (!shared_) at::_foreach_copy_(parameters_, masters_);
+  sharding_->publish_weights();
   return {norm, skipped};
 }
 
 int64_t Optimizer::steps_taken() const { return static_cast<int64_t>(steps_taken_.item<float>()); }
 
 void Optimizer::snapshot(CheckpointContents& contents) const {
-  contents.weights.resize(info_.size());
-  contents.optimizer.resize(2 * info_.size());
-  const auto copy_moment = [](const std::string& kind, const ParameterInfo& info,
-                              const Tensor& moment, OptimizerPiece& piece) {
-    copy_to_cpu(moment, {info.numel()}, piece.data);
-    piece = {kind + "." + info.name, info.name, info.global_shape, 0, info.numel(), piece.data};
+  size_t used = 0;
+  const auto copy = [&](std::vector<TensorPiece>& pieces, size_t i, const std::string& kind,
+                        const OwnedPart& part, const Tensor& values) {
+    pieces.resize(std::max(pieces.size(), i + 1));
+    const ParameterInfo& info = info_of(part);
+    Tensor data = pieces[i].data;
+    copy_to_cpu(values, {part.end - part.begin}, data);
+    pieces[i] = piece_of(kind, info, part.begin, part.end, data);
   };
-  for (size_t i = 0; i < info_.size(); ++i) {
-    auto& [name, copy] = contents.weights[i];
-    name = info_[i].name;
-    copy_to_cpu(masters_[i], info_[i].global_shape, copy);
-    copy_moment("exp_avg", info_[i], exp_avg_[i], contents.optimizer[2 * i]);
-    copy_moment("exp_avg_sq", info_[i], exp_avg_sq_[i], contents.optimizer[2 * i + 1]);
+  const auto& parts = sharding_->parts();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!sharding_->speaks_for(parts[i])) continue;
+    copy(contents.weights, used, "", parts[i], parts[i].master);
+    copy(contents.optimizer, 2 * used, "exp_avg", parts[i], exp_avg_[i]);
+    copy(contents.optimizer, 2 * used + 1, "exp_avg_sq", parts[i], exp_avg_sq_[i]);
+    ++used;
   }
+  contents.weights.resize(used);
+  contents.optimizer.resize(2 * used);
 }
 
 void Optimizer::load(const Checkpoint& checkpoint, int64_t steps_taken) {
-  const auto fill = [&](const std::string& kind, const ParameterInfo& info, const Tensor& moment) {
-    Tensor whole = torch::empty({info.numel()}, torch::kFloat32);
-    checkpoint.load_optimizer(kind + "." + info.name, 0, whole);
-    moment.copy_(whole.view_as(moment));
+  const auto fill = [&](const std::string& kind, const OwnedPart& part, const Tensor& moment) {
+    Tensor values = torch::empty({part.end - part.begin}, torch::kFloat32);
+    checkpoint.load_part(kind, info_of(part), part.begin, part.end, values);
+    moment.copy_(values);
   };
-  for (size_t i = 0; i < info_.size(); ++i) {
-    fill("exp_avg", info_[i], exp_avg_[i]);
-    fill("exp_avg_sq", info_[i], exp_avg_sq_[i]);
+  const auto& parts = sharding_->parts();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    fill("exp_avg", parts[i], exp_avg_[i]);
+    fill("exp_avg_sq", parts[i], exp_avg_sq_[i]);
   }
   steps_taken_.fill_(steps_taken);
 }

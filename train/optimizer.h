@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "nn/checkpoint.h"
 #include "nn/parameter.h"
+#include "train/sharding.h"
 #include "train/train_config.h"
 
 namespace tandem {
@@ -17,27 +19,29 @@ struct StepOutcome {
                    // loss was above the limit
 };
 
-/// AdamW (Loshchilov and Hutter, 2019) on masters that keep every bit, with gradients added up over
-/// micro-batches. A module in float32 or float64 shares its tensors with the masters; one in
-/// bfloat16 holds them rounded.
+/// AdamW (Loshchilov and Hutter, 2019) on the masters that this rank owns. A module in float32 or
+/// float64 shares its tensors with the masters; one in bfloat16 holds them rounded.
 class Optimizer {
  public:
-  /// Takes the parameters of `model` as masters (float32, or float64 in tests; whole on one device)
-  /// and gives the model `dtype`. From then on every backward pass adds its gradients to the main
-  /// gradients and leaves none in the parameters. Throws UserError (exit code 2) naming a pattern
-  /// of config.groups that fits no parameter.
+  /// Updates the parts of `sharding`. Throws UserError (exit code 2) naming a pattern of
+  /// config.groups that fits no parameter.
+  Optimizer(std::unique_ptr<Sharding> sharding, const OptimizerConfig& config);
+  /// The same on one process: takes the parameters of `model` as masters (float32, or float64 in
+  /// tests; whole on one device) and gives the model `dtype`.
   Optimizer(torch::nn::Module& model, torch::Dtype dtype, const OptimizerConfig& config);
 
   /// Forgets the main gradients.
-  void zero_gradients();
+  void zero_gradients() { sharding_->zero_gradients(); }
   /// Clips the main gradients by their global norm and updates masters and module. Where a gradient
-  /// or `loss` is not finite, or `loss` is above `loss_limit`, nothing changes.
+  /// or `loss` is not finite, or `loss` is above `loss_limit`, nothing changes. `loss` and the
+  /// gradients are those of all ranks.
   StepOutcome step(double lr, const Tensor& loss, std::optional<double> loss_limit = {});
 
   /// Steps that were not skipped: what bias correction counts. Waits for the device.
   int64_t steps_taken() const;
 
-  /// Masters and moments on the CPU, for a checkpoint: weights and optimizer pieces of `contents`.
+  /// Masters and moments that this rank speaks for on the CPU, for a checkpoint: weights and
+  /// optimizer pieces of `contents`.
   /// They are copies, so that training can go on while they are written; tensors that `contents`
   /// already holds from an earlier call are filled again. Waits for the device.
   void snapshot(CheckpointContents& contents) const;
@@ -45,8 +49,11 @@ class Optimizer {
   /// load, before construction.
   void load(const Checkpoint& checkpoint, int64_t steps_taken);
 
-  const std::vector<ParameterInfo>& parameters() const { return info_; }
-  const Tensors& main_gradients() const { return gradients_; }
+  Sharding& sharding() { return *sharding_; }
+  const Tensors& main_gradients() const { return gradients_; }  ///< of the owned parts
+  /// Of all owned parts: to compare ranks, in the order of parameters.
+  const Tensors& exp_avg() const { return exp_avg_; }
+  const Tensors& exp_avg_sq() const { return exp_avg_sq_; }
 
  private:
   struct Group {  // the same tensors, sorted by how they are treated
@@ -54,11 +61,14 @@ class Optimizer {
     Tensors masters, gradients, exp_avg, exp_avg_sq;
   };
   Group& group_of(const ParameterInfo& info);
+  Tensor global_norm() const;
+  const ParameterInfo& info_of(const OwnedPart& part) const {
+    return sharding_->parameters()[part.parameter];
+  }
   OptimizerConfig config_;
-  std::vector<ParameterInfo> info_;
-  Tensors parameters_, masters_, gradients_, exp_avg_, exp_avg_sq_;
+  std::unique_ptr<Sharding> sharding_;
+  Tensors gradients_, exp_avg_, exp_avg_sq_;  // of the parts, in their order
   std::vector<Group> groups_;
-  bool shared_;         // parameters and masters are the same tensors
   Tensor steps_taken_;  // float32, one element on the device
 };
 

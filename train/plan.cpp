@@ -104,11 +104,12 @@ ConfigNode rows_of(Stage& stage) {
 
 std::string name_of_stage(int64_t i) { return "stages[" + std::to_string(i) + "]"; }
 
-Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer) {
+Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer,
+           int64_t data_ranks) {
   const ConfigNode written = std::exchange(config.stages, {});
   const std::vector<int64_t> steps = stage_steps(written);
   if (steps.empty()) {
-    resolve(config, factory, tokenizer);
+    resolve(config, factory, tokenizer, {}, data_ranks);
     stages_.push_back({.end = config.training.steps,
                        .config = config,
                        .packing = factory.build(config.model)->packing()});
@@ -147,7 +148,7 @@ Plan::Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tok
         schedule_end = stages_[later].schedule_begin;
     }
     const int64_t length = schedule_end - stage.schedule_begin;
-    resolve(stage.config, factory, tokenizer, length);
+    resolve(stage.config, factory, tokenizer, length, data_ranks);
     const LrScheduleConfig& schedule = stage.config.lr_schedule;
     if (schedule.name != "constant" && schedule.warmup_steps >= *schedule.steps)
       throw bad_config(written.items[i].origin,

@@ -29,11 +29,11 @@ std::string name_of_stage(int64_t i);
 /// are other ones (context_length, sources, shuffle, masking, padding) counts its samples from 0.
 class Plan {
  public:
-  /// `config` is read and checked, not resolved. Resolves it. Throws UserError naming the stage
+  /// `config` is read and checked, not resolved. Resolves it for so many data ranks. Throws UserError naming the stage
   /// where a stage is wrong on its own, writes what must not change within a run (tokenizer, seed,
   /// dtype, threads, init, the shapes of parameters), or is not a map with `steps`; where rows are
   /// not what the model can read.
-  Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer);
+  Plan(TrainConfig config, const ModelFactory& factory, const Tokenizer& tokenizer, int64_t data_ranks = 1);
 
   int64_t steps() const { return stages_.back().end; }
   const std::vector<Stage>& stages() const { return stages_; }

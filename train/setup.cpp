@@ -15,6 +15,7 @@
 #include "data/token_manifest.h"
 #include "nn/recomputing_runner.h"
 #include "train/drift.h"
+#include "train/gathering_runner.h"
 #include "train/validation.h"
 
 namespace tandem {
@@ -64,23 +65,65 @@ std::vector<double> hex_floats(const ordered_json& list) {
   return values;
 }
 
-/// The model on meta and a run around it.
-Run empty_run(const TrainConfig& config, const ModelFactory& factory, torch::Device device) {
+/// The model on meta, divided over the tensor ranks, and a run around it.
+Run empty_run(const TrainConfig& config, const ModelFactory& factory, Mesh& mesh,
+              torch::Device device) {
   Run run;
+  run.mesh = &mesh;
   run.device = device;
   run.model = factory.build(config.model);
-  if (config.training.recompute == "layers") run.runner = std::make_unique<RecomputingRunner>();
+  split_over(*run.model, *mesh.tensor);
   if (config.bad_steps.spike != "ignore")
     run.spikes.emplace(config.bad_steps.spike_window, config.bad_steps.spike_threshold);
   return run;
 }
 
-void make_optimizer(Run& run, const TrainConfig& config) {
-  run.optimizer =
-      std::make_unique<Optimizer>(*run.model, dtype_of(config.training), config.optimizer);
+WeightsOf weights_of(const Checkpoint& checkpoint) {
+  return [&checkpoint](const ParameterInfo& info) {
+    Tensor values = torch::empty(info.local_shape(), torch::kFloat32);
+    Tensor flat = values.view({-1});
+    checkpoint.load_part("", info, 0, flat.numel(), flat);
+    return values;
+  };
+}
+
+/// A whole model made out of `from`, on the CPU, of which every rank takes its part.
+WeightsOf uptrained_weights(const TrainConfig& config, const ModelFactory& factory,
+                            const Checkpoint& from) {
+  const std::shared_ptr<LanguageModel> whole = factory.build(config.model);
+  initialise(*whole, static_cast<uint64_t>(config.training.seed), torch::kCPU, torch::kFloat32);
+  factory.uptrain(config.model, *whole, from);
+  return [whole, parameters = whole->named_parameters()](const ParameterInfo& info) {
+    return local_part(info, parameters[info.name].detach());
+  };
 }
 
 }  // namespace
+
+WeightsOf random_weights(int64_t seed) {
+  return [stream = RandomStream(static_cast<uint64_t>(seed)).fork("init")](
+             const ParameterInfo& info) { return local_part(info, initial_values(info, stream)); };
+}
+
+ShardingOptions sharding_options(const TrainConfig& config) {
+  const ParallelismConfig& parallelism = config.parallelism;
+  ShardingOptions options;
+  options.level = shard_level(parallelism.shard);
+  options.dtype = dtype_of(config.training);
+  if (parallelism.reduce_dtype == "bfloat16") options.reduce_dtype = torch::kBFloat16;
+  options.bucket_elements = (parallelism.bucket_mb << 20) / int64_t{sizeof(float)};
+  return options;
+}
+
+void make_trainable(Run& run, const TrainConfig& config, const ShardingOptions& options,
+                    const WeightsOf& weights_of) {
+  auto sharding =
+      std::make_unique<Sharding>(*run.model, *run.mesh, options, run.device, weights_of);
+  if (config.training.recompute == "layers") run.runner = std::make_unique<RecomputingRunner>();
+  if (options.level == ShardLevel::kParameters)
+    run.runner = std::make_unique<GatheringRunner>(*sharding, std::move(run.runner));
+  run.optimizer = std::make_unique<Optimizer>(std::move(sharding), config.optimizer);
+}
 
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
   const std::string bytes = tokenizer.model_bytes();
@@ -88,6 +131,35 @@ Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
   const std::string hash = bytes_say_all ? sha256_hex(std::as_bytes(std::span(bytes)))  // as of old
                                          : tokenizer_hash(tokenizer);
   return {hash.substr(0, 16), sampler.data_hash()};
+}
+
+void check_mesh(const Plan& plan, const MeshShape& shape) {
+  for (const Stage& stage : plan.stages()) {
+    const TrainingConfig& training = stage.config.training;
+    const ShardLevel level = shard_level(stage.config.parallelism.shard);
+    if (training.context_length % (shape.sequence * stage.packing.multiple) != 0)
+      throw bad_usage(
+          "parallelism.sequence = " + std::to_string(shape.sequence) +
+          " does not divide training.context_length = " + std::to_string(training.context_length));
+    // Collectives of sharded gradients come with each micro-batch, so ranks must have equally many.
+    const bool even = level >= ShardLevel::kGradients && shape.shard() > 1;
+    const int64_t ramp = training.batch_ramp ? training.batch_ramp->steps : 0;
+    const int64_t last = std::min(stage.end, stage.ramp_begin + ramp + 1);
+    for (int64_t step = stage.begin; step < std::max(stage.begin + 1, last); ++step) {
+      const int64_t batches = plan.rows(step) / *training.micro_batch_size;
+      if (batches >= shape.data && (!even || batches % shape.data == 0)) continue;
+      const std::string ranks = std::to_string(shape.data) + " data ranks";
+      throw bad_usage("step " + std::to_string(step + 1) + " has " + std::to_string(batches) +
+                      (batches == 1 ? " micro-batch" : " micro-batches") +
+                      " (tokens_per_step = " + std::to_string(training.tokens_per_step) +
+                      ", context_length = " + std::to_string(training.context_length) +
+                      ", micro_batch_size = " + std::to_string(*training.micro_batch_size) +
+                      ") for " + ranks + ", expected " +
+                      (even
+                           ? "a multiple, as parallelism.shard is " + stage.config.parallelism.shard
+                           : "at least one each"));
+    }
+  }
 }
 
 void check_data(const Plan& plan, const Tokenizer& tokenizer, int64_t step) {
@@ -132,28 +204,23 @@ std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config, const Pac
 }
 
 Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
-            torch::Device device, ordered_json* origin) {
-  Run run = empty_run(config, factory, device);
-  const auto randomly = [&] {
-    initialise(*run.model, static_cast<uint64_t>(config.training.seed), device, torch::kFloat32);
-  };
-  if (config.init) {
-    const Checkpoint from(find_checkpoint(config.init->from));
-    compare_tokenizers(from, tokenizer);
-    *origin = {{"checkpoint", from.folder()}, {"step", from.step()}};
-    if (config.init->as == "uptrain") {
-      randomly();  // what the other family has not
-      factory.uptrain(config.model, *run.model, from);
-      (*origin)["as"] = config.init->as;
-    } else {
-      materialise_empty(*run.model, device, torch::kFloat32);
-      from.load_weights(*run.model);
-    }
-  } else {
-    randomly();
+            Mesh& mesh, torch::Device device, ordered_json* origin) {
+  Run run = empty_run(config, factory, mesh, device);
+  if (!config.init) {
     *origin = "random";
+    make_trainable(run, config, sharding_options(config), random_weights(config.training.seed));
+    return run;
   }
-  make_optimizer(run, config);
+  const Checkpoint from(find_checkpoint(config.init->from));
+  compare_tokenizers(from, tokenizer);
+  *origin = {{"checkpoint", from.folder()}, {"step", from.step()}};
+  if (config.init->as == "uptrain") {
+    (*origin)["as"] = config.init->as;
+    make_trainable(run, config, sharding_options(config), uptrained_weights(config, factory, from));
+  } else {
+    from.check_weights(*run.model);
+    make_trainable(run, config, sharding_options(config), weights_of(from));
+  }
   return run;
 }
 
@@ -180,11 +247,10 @@ ordered_json state_of(const Run& run, const Stage& stage, const Origins& origins
 }
 
 Run resumed_run(const Checkpoint& checkpoint, const Stage& stage, const ModelFactory& factory,
-                torch::Device device) {
-  Run run = empty_run(stage.config, factory, device);
-  materialise_empty(*run.model, device, torch::kFloat32);
-  checkpoint.load_weights(*run.model);
-  make_optimizer(run, stage.config);
+                Mesh& mesh, torch::Device device) {
+  Run run = empty_run(stage.config, factory, mesh, device);
+  checkpoint.check_weights(*run.model);
+  make_trainable(run, stage.config, sharding_options(stage.config), weights_of(checkpoint));
   run.step = checkpoint.step();
   from_state(checkpoint, [&](const ordered_json& state) {
     get_int(state, "step", run.step, run.step);

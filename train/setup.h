@@ -8,7 +8,7 @@
 #include "train/plan.h"
 #include "train/train_step.h"
 
-// What a run is made of before its first step. Configs are resolved.
+// What a run is made of before its first step. Configs are resolved. Ranks of a mesh all call these with the same arguments.
 
 namespace tandem {
 
@@ -17,6 +17,9 @@ struct Origins {
   std::string tokenizer, data;
 };
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
+
+/// Throws UserError (exit code 2) where ranks cannot share the steps of `plan`.
+void check_mesh(const Plan& plan, const MeshShape& shape);
 
 /// Opens the sources of every stage that has steps after the first `step`. Throws UserError, naming
 /// the stage, where one cannot be opened, has too few tokens or was made with another tokenizer.
@@ -29,14 +32,21 @@ void make_deterministic(int64_t threads);
 /// The rows of a run, laid out as the model wants them.
 std::shared_ptr<const Sampler> make_sampler(const TrainConfig& config, const Packing& packing);
 
+ShardingOptions sharding_options(const TrainConfig& config);
+/// The initial values of a model without `init`.
+WeightsOf random_weights(int64_t seed);
+/// Gives run.model its weights, an optimizer over run.mesh and the runner of its layers.
+void make_trainable(Run& run, const TrainConfig& config, const ShardingOptions& options,
+                    const WeightsOf& weights_of);
+
 /// A run at step 0, its weights random, those of init.from or made out of them; `origin` says
 /// which.
 Run new_run(const TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
-            torch::Device device, nlohmann::ordered_json* origin);
+            Mesh& mesh, torch::Device device, nlohmann::ordered_json* origin);
 /// A run as it was when `checkpoint` was written, about to take the next step under `stage`, the
 /// stage of that step.
 Run resumed_run(const Checkpoint& checkpoint, const Stage& stage, const ModelFactory& factory,
-                torch::Device device);
+                Mesh& mesh, torch::Device device);
 
 /// What resumed_run and check_same_run read; state.json of a checkpoint.
 nlohmann::ordered_json state_of(const Run& run, const Stage& stage, const Origins& origins);

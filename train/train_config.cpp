@@ -54,6 +54,25 @@ struct ScheduleRules {
   }
 };
 
+/// What elastic runs cannot have.
+struct ElasticRules {
+  const TrainConfig& config;
+  template <typename Visitor>
+  void fields(Visitor&) {}
+  void check(Checker& check) const {
+    if (config.training.deterministic != "elastic") return;
+    const ParallelismConfig& parallelism = config.parallelism;
+    const std::string with = " with training.deterministic: elastic";
+    check.require(parallelism.shard == "none", "shard", parallelism.shard, "none" + with);
+    check.require(parallelism.tensor == 1, "tensor", std::to_string(parallelism.tensor),
+                  "1" + with);
+    check.require(parallelism.sequence == 1, "sequence", std::to_string(parallelism.sequence),
+                  "1" + with);
+    check.require(parallelism.reduce_dtype == "float32", "reduce_dtype", parallelism.reduce_dtype,
+                  "float32" + with);
+  }
+};
+
 /// training.steps beside stages.
 struct StepRules {
   const TrainConfig& config;
@@ -99,6 +118,8 @@ ViewSpec TrainSourceConfig::view() const {
 
 void TrainingConfig::check(Checker& check) const {
   const std::string length = "context_length (" + std::to_string(context_length) + ")";
+  check.require(deterministic != "elastic" || threads.value_or(1) == 1, "threads",
+                std::to_string(threads.value_or(1)), "1 with deterministic: elastic");
   if (batch_ramp) {
     check.require(batch_ramp->from <= tokens_per_step, "batch_ramp",
                   "{from: " + std::to_string(batch_ramp->from) + ", ...}",
@@ -135,6 +156,8 @@ void TrainConfig::check(Checker& check) const {
   check.require(model.config != nullptr, "model", "absent", "a map that begins with `family`");
   ScheduleRules schedule{*this};
   check.section("lr_schedule", schedule);
+  ElasticRules elastic{*this};
+  check.section("parallelism", elastic);
   StepRules steps{*this};
   check.section("training", steps);
 }
@@ -171,14 +194,17 @@ TrainConfig make_train_config(const ModelFactory& factory) {
 }
 
 void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
-             std::optional<int64_t> schedule_steps) {
+             std::optional<int64_t> schedule_steps, int64_t data_ranks) {
   factory.set_vocab_size(config.model, tokenizer.vocab_size());
 
   TrainingConfig& training = config.training;
   if (!training.micro_batch_size) {
-    training.micro_batch_size =
-        default_micro_batch_size(training.rows_per_step(), training.context_length);
+    // In an elastic run it must not depend on the ranks.
+    const int64_t sharing = training.deterministic == "elastic" ? 1 : data_ranks;
+    const int64_t rows = std::max<int64_t>(1, training.rows_per_step() / sharing);
+    training.micro_batch_size = default_micro_batch_size(rows, training.context_length);
   }
+  if (!training.threads && training.deterministic == "elastic") training.threads = 1;
   if (!training.threads) training.threads = std::max(1u, std::thread::hardware_concurrency());
 
   LrScheduleConfig& schedule = config.lr_schedule;
@@ -199,6 +225,9 @@ std::vector<std::string> settings_without_effect(const TrainConfig& config) {
   if (!has_end(schedule) && schedule.steps) add("lr_schedule.steps", schedule_is);
   if (!has_end(schedule) && schedule.min_lr != 0) add("lr_schedule.min_lr", schedule_is);
   if (!has_decay(schedule) && schedule.decay_steps) add("lr_schedule.decay_steps", schedule_is);
+  const ParallelismConfig& parallelism = config.parallelism;
+  if (parallelism.shard == "none" && parallelism.replicate != 1)
+    add("parallelism.replicate", "parallelism.shard is none, so that every rank is a replica");
   const BadStepConfig& bad = config.bad_steps;
   if (bad.spike == "ignore" && bad.spike_window != BadStepConfig{}.spike_window)
     add("bad_steps.spike_window", "bad_steps.spike is ignore");

@@ -108,7 +108,7 @@ struct TrainingConfig {
   int64_t tokens_per_step = 32768;  // tokens an optimizer step learns from, over all ranks
   std::optional<BatchRampConfig> batch_ramp;  // absent: tokens_per_step from the start
   std::optional<int64_t> micro_batch_size;    // sequences of one forward pass; absent: as many as
-                                              // make up to 16,384 tokens
+                                              // make up to 16,384 tokens, or a data rank's share
   int64_t steps = 1000;  // optimizer steps of the run; with stages the sum of theirs
   int64_t seed = 0;      // of the initial weights, the order of samples and all that is random
   std::string dtype = "float32";  // of the modules: bfloat16 | float32; masters are always float32
@@ -341,10 +341,10 @@ std::vector<int64_t> stage_steps(const ConfigNode& stages);
 
 /// Fills in what may be absent: the model's vocab_size from the tokenizer, micro_batch_size,
 /// threads, lr_schedule.steps and decay_steps. `schedule_steps`: where a schedule that does not say
-/// so ends; absent: training.steps. Throws UserError where the vocabulary is smaller than the
+/// so ends; absent: training.steps. `data_ranks`: that share the rows of a step. Throws UserError where the vocabulary is smaller than the
 /// tokenizer's. For a whole config, which may have stages, see Plan.
 void resolve(TrainConfig& config, const ModelFactory& factory, const Tokenizer& tokenizer,
-             std::optional<int64_t> schedule_steps = {});
+             std::optional<int64_t> schedule_steps = {}, int64_t data_ranks = 1);
 
 /// One sentence for each setting that was given and has no effect.
 std::vector<std::string> settings_without_effect(const TrainConfig& config);

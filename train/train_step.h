@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/mesh.h"
 #include "core/packing.h"
 #include "nn/language_model.h"
 #include "nn/layer_runner.h"
@@ -20,6 +21,7 @@ struct Run {
   std::shared_ptr<LanguageModel> model;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<LayerRunner> runner;  // how layers run; none: plainly
+  Mesh* mesh = &this_process();
   torch::Device device = torch::kCPU;
   int64_t step = 0;              // done
   int64_t next_sample = 0;       // first of the next step
@@ -30,19 +32,33 @@ struct Run {
   std::optional<SpikeDetector> spikes;  // none: losses may jump
 };
 
+/// How its layers run and which ranks divide its rows.
+ForwardContext context_of(const Run& run);
+
 /// Throws UserError (exit code 66) where `rows` hold an id that the model has not: `what`, such as
 /// "the training data", is of another tokenizer.
 void check_ids(const RowsView& rows, int64_t vocab_size, const std::string& what);
 
-/// One forward and backward pass over each micro-batch of `rows`, weighted so that the gradients
-/// add up to those of the mean NLL over all scored targets of the step. Returns that mean, float64,
-/// one element on the device. `rows` are the caller's until the device is done with them; their
-/// targets of weight 0 become unscored.
-Tensor accumulate_gradients(Run& run, const RowsView& rows, const TrainConfig& config);
+/// Which of a step's micro-batches a rank has: [first, first + n) of `total`.
+struct MicroBatches {
+  int64_t first = 0, n = 0, total = 0;
+};
+/// Those of this rank of mesh.data: [r total / W, (r + 1) total / W), so that the ranks in their
+/// order have the step.
+MicroBatches share_of(int64_t total, const Mesh& mesh);
 
-/// Optimizer step number run.step on `rows` with learning rate `lr`; counts it and its samples, and
-/// is done with them. A step that is not finite, or a spike under run.spikes, changes no weight. Seconds of the result
-/// are the caller's to add.
-StepStats train_step(Run& run, const RowsView& rows, const TrainConfig& config, double lr);
+/// One forward and backward pass over each of this rank's micro-batches, whose rows `rows` are,
+/// weighted so that the gradients of all ranks add up to those of the mean NLL over all scored
+/// targets of the step. They are summed when it returns. Returns that mean, float64, one element on
+/// the device, the same on all ranks. `rows` are the caller's until the device is done with them;
+/// their targets of weight 0 become unscored.
+Tensor accumulate_gradients(Run& run, const RowsView& rows, const MicroBatches& share,
+                            const TrainConfig& config);
+
+/// Optimizer step number run.step on `rows`, this rank's of the step, with learning rate `lr`;
+/// counts it and its samples, and is done with them. A step that is not finite, or a spike under
+/// run.spikes, changes no weight, on any rank. Seconds of the result are the caller's to add.
+StepStats train_step(Run& run, const RowsView& rows, const MicroBatches& share,
+                     const TrainConfig& config, double lr);
 
 }  // namespace tandem

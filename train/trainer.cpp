@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <thread>
 #include <utility>
 
 #include "core/error.h"
@@ -14,9 +15,11 @@
 #include "train/async_save.h"
 #include "train/metrics.h"
 #include "train/plan.h"
+#include "train/replicas.h"
 #include "train/run_dir.h"
 #include "train/setup.h"
 #include "train/start_record.h"
+#include "train/step_facts.h"
 #include "train/stop_signal.h"
 #include "train/validation.h"
 
@@ -32,37 +35,53 @@ double seconds_since(Clock::time_point begin) {
 
 bool due(int64_t step, int64_t every) { return step % every == 0; }
 
-/// Also writes the log to a run's file for as long as it lives.
+/// Also writes the log to a run's file, unless `path` is empty, for as long as it lives.
 class LogFile {
  public:
-  explicit LogFile(const std::string& path) { set_log_file(path); }
-  ~LogFile() { set_log_file(""); }
+  explicit LogFile(std::string path) : path_(std::move(path)) {
+    if (!path_.empty()) set_log_file(path_);
+  }
+  ~LogFile() {
+    if (!path_.empty()) set_log_file("");
+  }
+
+ private:
+  std::string path_;
 };
 
 /// Why steps are no longer taken under the present stage.
 enum class Leave { kStageDone, kStopped, kRollback, kPolicy };
 
-/// One process's part of a run.
+/// An even share of this machine's cores; one in elastic runs, whose sums must not depend on it.
+int64_t default_threads(const TrainConfig& config, const TrainOptions& options) {
+  if (config.training.deterministic == "elastic") return 1;
+  const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
+  return std::max<int64_t>(1, cores / options.ranks_of_machine);
+}
+
+/// One rank's part of a run.
 class Trainer {
  public:
   Trainer(TrainConfig config, const ModelFactory& factory, const TrainOptions& options)
       : given_(std::move(config)),
         factory_(factory),
         options_(options),
-        dir_(options.run_folder),
-        log_(dir_.file("log.txt")) {}
+        mesh_(*options.mesh),
+        dir_(options.run_folder, *mesh_.control, *mesh_.save),
+        log_(first_rank() ? dir_.file("log.txt") : "") {}
 
   TrainOutcome train();
 
  private:
+  bool first_rank() const { return mesh_.world->rank() == 0; }
   bool prepare();
   void enter(const std::optional<Checkpoint>& checkpoint);
   void record_start();
-  Metrics make_metrics() const;
+  std::unique_ptr<Metrics> make_metrics() const;
   Leave run_stage();
   Leave judge(const StepStats& stats) const;
   void roll_back();
-  bool validate(Metrics& metrics);
+  bool validate(Metrics* metrics);
   double save();
   bool written(const std::function<void()>& write) const;
   void settle(bool wait);
@@ -70,7 +89,8 @@ class Trainer {
 
   int64_t steps() const { return plan_->steps(); }
   const TrainConfig& config() const { return stage_->config; }
-  bool stopping() const { return signal_.received() != 0; }
+  /// A rank received a signal, as all of them know.
+  bool stopping() const { return stop_signal_ != 0; }
   bool validation_due(int64_t step) const {
     const TrainConfig& config = plan_->at(step - 1).config;
     return !config.data.validation.empty() &&
@@ -80,12 +100,18 @@ class Trainer {
   bool validation_missing(int64_t step) const {
     return step > 0 && validation_due(step) && !dir_.has_metric(step, "validation_loss");
   }
+  bool replicas_due() const {
+    const int64_t every = config().communication.compare_replicas_every;
+    return every > 0 && (due(run_.step, every) || plan_->checkpoint_due(run_.step));
+  }
   bool stop_at_reached() const { return options_.stop_at && run_.step >= *options_.stop_at; }
 
   TrainConfig given_;
   const ModelFactory& factory_;
   const TrainOptions& options_;
+  Mesh& mesh_;
   StopSignal signal_;
+  int stop_signal_ = 0;  // that some rank received, agreed upon
   RunDir dir_;
   LogFile log_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -137,8 +163,10 @@ bool Trainer::prepare() {
     old_config = config_of(*checkpoint, factory_);
     if (!given_.training.threads) given_.training.threads = old_config->training.threads;
   }
+  if (!given_.training.threads) given_.training.threads = default_threads(given_, options_);
   tokenizer_ = load_tokenizer(given_.data.tokenizer);
-  plan_.emplace(given_, factory_, *tokenizer_);
+  plan_.emplace(given_, factory_, *tokenizer_, mesh_.data->size());
+  check_mesh(*plan_, mesh_.shape);
   check_data(*plan_, *tokenizer_, checkpoint ? checkpoint->step() : 0);
   make_deterministic(*plan_->config().training.threads);
 
@@ -169,10 +197,10 @@ void Trainer::enter(const std::optional<Checkpoint>& checkpoint) {
   sampler_ = make_sampler(config(), stage_->packing);
   origins_ = origins_of(*tokenizer_, *sampler_);
   if (checkpoint) {
-    run_ = resumed_run(*checkpoint, *stage_, factory_, options_.device);
+    run_ = resumed_run(*checkpoint, *stage_, factory_, mesh_, options_.device);
     weights_from_ = {{"checkpoint", checkpoint->folder()}, {"step", checkpoint->step()}};
   } else {
-    run_ = new_run(config(), factory_, *tokenizer_, options_.device, &weights_from_);
+    run_ = new_run(config(), factory_, *tokenizer_, mesh_, options_.device, &weights_from_);
   }
   validation_.emplace(config(), stage_->packing);
   validation_->check_ids(run_.model->vocab_size());
@@ -190,16 +218,20 @@ void Trainer::record_start() {
   log_left_out(*stage_, *sampler_, *validation_);
 }
 
-Metrics Trainer::make_metrics() const {
+/// The first rank's; nullptr elsewhere.
+std::unique_ptr<Metrics> Trainer::make_metrics() const {
+  if (!first_rank()) return nullptr;
   const TrainingConfig& training = config().training;
-  return Metrics(dir_.path(), config().metrics,
-                 {.first_step = run_.step,
-                  .steps = steps(),
-                  .tokens_before = plan_->tokens_before(run_.step),
-                  .flops_per_token = flops_per_token(*run_.model, training.context_length).total(),
-                  .block_length = stage_->packing.multiple,
-                  .device = options_.device,
-                  .peak_flops = peak_flops(device_name(options_.device), dtype_of(training))});
+  return std::make_unique<Metrics>(
+      dir_.path(), config().metrics,
+      Metrics::Run{.first_step = run_.step,
+                   .steps = steps(),
+                   .tokens_before = plan_->tokens_before(run_.step),
+                   .flops_per_token = flops_per_token(*run_.model, training.context_length).total(),
+                   .block_length = stage_->packing.multiple,
+                   .ranks = mesh_.world->size(),
+                   .device = options_.device,
+                   .peak_flops = peak_flops(device_name(options_.device), dtype_of(training))});
 }
 
 /// Steps until the stage is done or something else ends it. The state is saved then, but for
@@ -208,18 +240,23 @@ Leave Trainer::run_stage() {
   if (plan_->stages().size() > 1 && run_.step == stage_->begin)
     log_line(
         fmt::format("stage {}: steps {} to {}", stage_->index, stage_->begin + 1, stage_->end));
-  Metrics metrics = make_metrics();
-  if (validation_missing(run_.step)) validation_left_ = !validate(metrics);
+  const auto metrics = make_metrics();
+  if (validation_missing(run_.step)) validation_left_ = !validate(metrics.get());
 
+  const int64_t rows_each = config().training.micro_batch_size.value();
+  const auto share_at = [this, rows_each](int64_t step) {
+    return share_of(plan_->rows(step) / rows_each, mesh_);
+  };
   const auto rows_of_step =
-      [plan = &*plan_, first_step = run_.step, next = run_.next_sample,
+      [=, this, first_step = run_.step, next = run_.next_sample,
        end = std::min(stage_->end, options_.stop_at.value_or(stage_->end))](int64_t k) mutable {
         if (first_step + k >= end) return SampleRange{};
-        const SampleRange step = {next, plan->rows(first_step + k)};
-        next += step.n;
-        return share_of(step, /*rank=*/0, /*world=*/1);
+        const MicroBatches share = share_at(first_step + k);
+        const int64_t first = std::exchange(next, next + share.total * rows_each);
+        return SampleRange{first + share.first * rows_each, share.n * rows_each};
       };
-  const int64_t ahead = groups_ahead(plan_->rows(run_.step), config().training.context_length);
+  const int64_t ahead =
+      groups_ahead(share_at(run_.step).n * rows_each, config().training.context_length);
   Loader loader(sampler_, rows_of_step, ahead, rows_memory_for(options_.device));
   Leave leave = validation_left_ || stop_at_reached() ? Leave::kStopped : Leave::kStageDone;
   while (run_.step < stage_->end && leave == Leave::kStageDone) {
@@ -227,24 +264,29 @@ Leave Trainer::run_stage() {
     const auto rows = loader.next();
     const double data_seconds = seconds_since(begin);
     apply_packing(rows->view(), stage_->packing);
-    StepStats stats = train_step(run_, rows->view(), config(), plan_->lr(run_.step));
+    StepStats stats =
+        train_step(run_, rows->view(), share_at(run_.step), config(), plan_->lr(run_.step));
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);
     stats.save_seconds = std::exchange(save_seconds_, 0);
-    written([&] { metrics.step(stats); });
+    if (metrics) written([&] { metrics->step(stats); });
     outcome_.step = run_.step;
     outcome_.loss = stats.loss;
+    stop_signal_ = agree_on(*mesh_.control, {run_.step, run_.next_sample, stats.loss,
+                                             stats.grad_norm, run_.skipped, signal_.received()});
     settle(/*wait=*/false);
     leave = judge(stats);
     if (leave != Leave::kStageDone) break;
-    validation_left_ = validation_due(run_.step) && !validate(metrics);
+    if (replicas_due()) compare_replicas(run_);
+    validation_left_ = validation_due(run_.step) && !validate(metrics.get());
     if (stopping() || stop_at_reached()) leave = Leave::kStopped;
     if (leave == Leave::kStopped || plan_->checkpoint_due(run_.step)) {
-      written([&] { metrics.sync(); });  // a checkpoint does not survive the metrics of its steps
+      if (metrics)  // a checkpoint does not survive the metrics of its steps
+        written([&] { metrics->sync(); });
       save_seconds_ = save();
     }
   }
-  metrics.finish();
+  if (metrics) metrics->finish();
   return leave;
 }
 
@@ -284,11 +326,14 @@ void Trainer::roll_back() {
 }
 
 /// False when a signal came first.
-bool Trainer::validate(Metrics& metrics) {
+bool Trainer::validate(Metrics* metrics) {
   const auto begin = Clock::now();
-  const auto result = validation_->score(*run_.model, run_.device, [this] { return stopping(); });
+  const auto result = validation_->score(run_, [this] {
+    stop_signal_ = agree_on_signal(*mesh_.control, signal_.received());
+    return stopping();
+  });
   if (!result) return false;
-  written([&] { metrics.validation(run_.step, *result, seconds_since(begin)); });
+  if (metrics) written([&] { metrics->validation(run_.step, *result, seconds_since(begin)); });
   outcome_.validation_loss = result->nll_sum / result->weight;
   return true;
 }
@@ -307,7 +352,7 @@ double Trainer::save() {
   snapshot_.state = state_of(run_, *stage_, origins_);
   const auto hand_over = [this] { saver_->save(snapshot_, config().checkpoint, run_.last_due); };
   if (!written(hand_over)) save_failed_ = true;
-  settle(/*wait=*/false);
+  if (!config().checkpoint.async) settle(/*wait=*/true);
   return seconds_since(begin);
 }
 
@@ -326,7 +371,7 @@ bool Trainer::written(const std::function<void()>& write) const {
 
 /// Notices what became of saves.
 void Trainer::settle(bool wait) {
-  if (!wait && saver_->busy()) return;
+  if (!wait && saver_->busy_anywhere()) return;
   if (!written([this] { saver_->wait(); })) save_failed_ = true;
   if (const auto report = saver_->take_report()) {
     save_failed_ = false;
@@ -354,7 +399,7 @@ void Trainer::finish(Leave leave) {
   } else if (validation_left_ || (stopping() && run_.step < steps())) {
     log_line(fmt::format("stopped after step {} of {}{}; the same command goes on from there",
                          run_.step, steps(), validation_left_ ? ", before its validation" : ""));
-    outcome_.exit_code = 128 + signal_.received();
+    outcome_.exit_code = 128 + stop_signal_;
   } else if (run_.step < steps()) {
     log_line(fmt::format(
         "stopped after step {} of {}, as --stop-at {} says; the same command without it goes on",

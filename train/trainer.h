@@ -2,6 +2,7 @@
 #include <optional>
 #include <string>
 
+#include "comm/mesh.h"
 #include "nn/model_factory.h"
 #include "train/train_config.h"
 
@@ -11,6 +12,8 @@ struct TrainOptions {
   std::string run_folder;
   torch::Device device = torch::kCPU;
   std::string command;  // as typed, for run.json
+  int64_t ranks_of_machine = 1;  // processes that share its cores
+  Mesh* mesh = &this_process();  // whose ranks all call train() with the same arguments
   /// >= 1: leave after this step, saving as at a signal; at once when it is done already.
   std::optional<int64_t> stop_at;
 };
@@ -27,7 +30,8 @@ struct TrainOutcome {
 /// stop_at, resuming by itself from the newest checkpoint of the run folder that verifies. Resuming
 /// gives the bits of never having stopped: a step is a function of the checkpoint, the config and
 /// its number. Steps that are not finite, or
-/// losses that jump, may end it with 3, as bad_steps says. Throws UserError.
+/// losses that jump, may end it with 3, as bad_steps says. Ranks come to one outcome: what one of
+/// them decides, or is told by a signal, all do. Throws UserError; PeerLost where a rank is gone.
 TrainOutcome train(TrainConfig config, const ModelFactory& factory, const TrainOptions& options);
 
 }  // namespace tandem

@@ -6,6 +6,7 @@
 #include "data/sampler.h"
 #include "nn/score.h"
 #include "train/train_config.h"
+#include "train/train_step.h"
 
 namespace tandem {
 
@@ -18,9 +19,10 @@ class Validation {
   const WindowView& view(size_t source) const { return views_[source]; }
   /// Throws UserError (exit code 66) where it holds an id that the model has not.
   void check_ids(int64_t vocab_size) const;
-  /// NLL over all of it; nothing when `stop` became true on the way.
-  std::optional<ScoreResult> score(LanguageModel& model, torch::Device device,
-                                   const std::function<bool()>& stop) const;
+  /// NLL over all of it, by all ranks: batches in turn, added up in their order, so that the sum is
+  /// the same on any number of them. Nothing when `stop`, which all ranks ask at the same points and
+  /// which answers all the same, became true on the way.
+  std::optional<ScoreResult> score(const Run& run, const std::function<bool()>& stop) const;
 
  private:
   /// The batch of source `v` that begins at window `begin`.

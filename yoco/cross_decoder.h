@@ -44,7 +44,7 @@ class CrossAttention : public Module {
 };
 
 /// norm, cross-attention, residual, norm, SwiGLU, residual. Modules: mixer_norm, mixer, ffn_norm, ffn.
-class CrossLayer : public Module {
+class CrossLayer : public RunUnit {
  public:
   CrossLayer(const CrossDecoderConfig& config, const MixerSpec& spec, int64_t ffn_dim);
   Tensor forward(const Tensor& x, const SharedKv& kv, const RopeTable& table, const AttendMask& mask, const ForwardContext& context);

@@ -4,6 +4,7 @@
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
+#include "nn/run_unit.h"
 
 namespace tandem {
 
@@ -23,7 +24,7 @@ struct SharedKvSpec {
 
 /// K = RMS(X) W_K, V = RMS(X) W_V, computed once from the self-decoder's output X (YOCO, sec. 2.2). The norm is its own, and keys are rotated once,
 /// before they are cached. Parameters: norm, k_proj, v_proj [G*K, D].
-class SharedKvMaker : public Module {
+class SharedKvMaker : public RunUnit {
  public:
   explicit SharedKvMaker(const SharedKvSpec& spec);
   /// h: [B, T, D]. With `cache`: appends this call's `context.lengths` tokens to it and gives all tokens so far.
