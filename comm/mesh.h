@@ -37,7 +37,22 @@ struct Mesh {
   std::unique_ptr<Communicator> control;   // all ranks; small messages on the host, also beside GPUs
   std::unique_ptr<Communicator> save;      // all ranks, on the host; used by the saving thread only
   std::shared_ptr<Traffic> traffic;        // of all of these
+
+  Mesh() = default;
+  Mesh(Mesh&&) = default;
+  Mesh& operator=(Mesh&&) = default;
+  ~Mesh();  ///< groups before the store; waits for nobody
+  /// Of every later operation of the groups of the training thread: all but `save`.
+  void set_time_limit(double seconds);
+  /// All ranks are about to leave in good order: waits for them, so that nobody loses the store too early.
+  void finish();
+
+  struct Meeting;                   // the store that the ranks met in
+  std::shared_ptr<Meeting> meeting; // nullptr on one process
 };
+/// Small strings that ranks leave for each other, before and beside any group. lookup waits, and throws PeerLost after `seconds`.
+void publish(Mesh::Meeting& meeting, const std::string& key, const std::string& value);
+std::string lookup(Mesh::Meeting& meeting, const std::string& key, double seconds);
 
 Mesh single_process_mesh();
 /// One such mesh for whoever was given none.
@@ -46,6 +61,7 @@ Mesh& this_process();
 struct MeshOptions {
   TimeLimits limits;
   bool checked = false;  // compare the fingerprint of every operation before data moves
+  std::string fingerprint;  // of what must be the same on all ranks, such as the config
   bool cuda = false;     // data, tensor, sequence, gradient, shard, replica and world on NCCL, on this process's current device; else Gloo
 };
 /// Connects all ranks of `launch` (every rank calls it) and makes the groups; each was used once when this returns. A world of one gives single_process_mesh(). Throws UserError (exit code 2) where shape.world()

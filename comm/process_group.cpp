@@ -1,0 +1,306 @@
+#include "comm/process_group.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <utility>
+#include <vector>
+
+namespace tandem {
+namespace {
+
+using C10Work = c10::intrusive_ptr<c10d::Work>;
+
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+c10d::ReduceOp op_of(Reduction reduction) {
+  switch (reduction) {
+    case Reduction::kMax:
+      return c10d::ReduceOp::MAX;
+    case Reduction::kMin:
+      return c10d::ReduceOp::MIN;
+    case Reduction::kSum:
+      break;
+  }
+  return c10d::ReduceOp::SUM;
+}
+
+const char* name_of(Reduction reduction) {
+  return reduction == Reduction::kSum ? "sum" : reduction == Reduction::kMax ? "max" : "min";
+}
+
+std::string host_name() {
+  char host[256] = "localhost";
+  gethostname(host, sizeof host - 1);
+  return host;
+}
+
+/// Calls `act`; what c10d throws becomes PeerLost, with the first line of it behind what was done.
+template <typename Act>
+void guarded(const std::string& what, const Act& act) {
+  try {
+    act();
+  } catch (const PeerLost&) {
+    throw;
+  } catch (const std::exception& error) {
+    std::string text = error.what();
+    text = text.substr(0, text.find('\n'));
+    throw PeerLost(what + ": " + text);
+  }
+}
+
+/// Holds what c10d needs while an operation is under way, and what is to be done when it is over.
+class GroupWork final : public Work {
+ public:
+  GroupWork(std::string what, std::vector<C10Work> works, std::vector<at::Tensor> tensors,
+            std::function<void()> after)
+      : what_(std::move(what)),
+        works_(std::move(works)),
+        tensors_(std::move(tensors)),
+        after_(std::move(after)) {}
+  void wait() override {
+    guarded(what_, [this] {
+      for (const auto& work : works_) work->wait();
+    });
+    works_.clear();
+    if (after_) std::exchange(after_, nullptr)();
+    tensors_.clear();
+  }
+
+ private:
+  std::string what_;
+  std::vector<C10Work> works_;
+  std::vector<at::Tensor> tensors_;
+  std::function<void()> after_;
+};
+
+/// What a rank is about to do, as numbers that others can compare. Hosts are told apart by name.
+struct Signature {
+  static constexpr size_t kWords = 6, kHost = 64;
+  std::array<int64_t, kWords> words{};  // sequence, operation, dtype, elements, root, reduction
+  std::array<char, kHost> host{};
+};
+
+class ProcessGroup final : public Communicator {
+ public:
+  ProcessGroup(GroupSpec spec, BackendPointer backend, BackendPointer host)
+      : spec_(std::move(spec)), backend_(std::move(backend)), host_(std::move(host)) {}
+  int64_t rank() const override { return spec_.rank; }
+  int64_t size() const override { return spec_.size; }
+  const std::string& name() const override { return spec_.name; }
+
+  std::unique_ptr<Work> all_reduce(at::Tensor& tensor, Reduction reduction) override {
+    begin(kAllReduce, tensor, 2 * (n() - 1) / n(), -1, reduction);
+    std::vector<at::Tensor> tensors = {tensor};
+    c10d::AllreduceOptions options;
+    options.reduceOp = op_of(reduction);
+    options.timeout = limit();
+    return started({tensor}, [&] { return backend_->allreduce(tensors, options); });
+  }
+
+  std::unique_ptr<Work> reduce_scatter(at::Tensor& out, const at::Tensor& in,
+                                       Reduction reduction) override {
+    check_sizes(in.numel(), size() * out.numel());
+    begin(kReduceScatter, in, (n() - 1) / n(), -1, reduction);
+    at::Tensor from = in.view({-1}), to = out.view({-1});
+    c10d::ReduceScatterOptions options;
+    options.reduceOp = op_of(reduction);
+    options.timeout = limit();
+    return started({from, to}, [&] { return backend_->_reduce_scatter_base(to, from, options); });
+  }
+
+  std::unique_ptr<Work> all_gather(at::Tensor& out, const at::Tensor& in) override {
+    check_sizes(out.numel(), size() * in.numel());
+    begin(kAllGather, in, n() - 1);
+    at::Tensor to = out.view({-1});
+    // A part of `out` at its own place is read while `out` is written.
+    at::Tensor from = in.is_alias_of(out) ? in.view({-1}).clone() : in.view({-1});
+    c10d::AllgatherOptions options;
+    options.timeout = limit();
+    return started({from, to}, [&] { return backend_->_allgather_base(to, from, options); });
+  }
+
+  std::unique_ptr<Work> broadcast(at::Tensor& tensor, int64_t root) override {
+    begin(kBroadcast, tensor, rank() == root ? 1 : 0, root);
+    std::vector<at::Tensor> tensors = {tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    options.timeout = limit();
+    return started({tensor}, [&] { return backend_->broadcast(tensors, options); });
+  }
+
+  std::unique_ptr<Work> all_to_all(at::Tensor& out, const at::Tensor& in) override {
+    check_sizes(out.numel(), in.numel());
+    TORCH_CHECK(in.numel() % size() == 0, spec_.name, ": all_to_all of ", in.numel(),
+                " elements among ", size());
+    begin(kAllToAll, in, (n() - 1) / n());
+    at::Tensor from = in.view({size(), -1}), to = out.view({size(), -1});
+    std::vector<int64_t> even;
+    c10d::AllToAllOptions options;
+    options.timeout = limit();
+    return started({from, to},
+                   [&] { return backend_->alltoall_base(to, from, even, even, options); });
+  }
+
+  std::unique_ptr<Work> gather(at::Tensor& out, const at::Tensor& in, int64_t root) override {
+    if (rank() == root) check_sizes(out.numel(), size() * in.numel());
+    begin(kGather, in, rank() == root ? 0 : 1, root);
+    std::vector<at::Tensor> from = {in.view({-1})};
+    std::vector<std::vector<at::Tensor>> to;
+    if (rank() == root) to.push_back(out.view({size(), -1}).unbind());
+    c10d::GatherOptions options;
+    options.rootRank = root;
+    options.timeout = limit();
+    return started({in, rank() == root ? out : in},
+                   [&] { return backend_->gather(to, from, options); });
+  }
+
+  std::unique_ptr<Work> shift(at::Tensor& out, const at::Tensor& in) override {
+    begin(kShift, in, rank() + 1 < size() ? 1 : 0);
+    return exchange(out, in, rank() + 1, rank() - 1);
+  }
+  std::unique_ptr<Work> shift_back(at::Tensor& out, const at::Tensor& in) override {
+    begin(kShiftBack, in, rank() > 0 ? 1 : 0);
+    return exchange(out, in, rank() - 1, rank() + 1);
+  }
+
+  void barrier() override {
+    at::Tensor token = at::zeros({1}, at::TensorOptions(at::kFloat).device(spec_.device));
+    all_reduce(token, Reduction::kSum)->wait();
+  }
+  void set_time_limit(double seconds) override { spec_.limit_seconds = seconds; }
+
+ private:
+  enum Operation { kAllReduce, kReduceScatter, kAllGather, kBroadcast, kAllToAll, kGather, kShift, kShiftBack };
+  static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
+                                        "all_to_all", "gather", "shift", "shift_back"};
+
+  double n() const { return static_cast<double>(size()); }
+  std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
+  void check_sizes(int64_t found, int64_t expected) const {
+    TORCH_CHECK(found == expected, spec_.name, ": buffers of ", found, " elements where ", expected,
+                " were expected");
+  }
+
+  /// Counts the operation and, in checked mode, compares it with the others'.
+  void begin(Operation operation, const at::Tensor& tensor, double share, int64_t root = -1,
+             Reduction reduction = Reduction::kSum) {
+    TORCH_CHECK(tensor.numel() > 0, spec_.name, ": ", kNames[operation], " of an empty tensor");
+    TORCH_CHECK(tensor.is_contiguous(), spec_.name, ": ", kNames[operation],
+                " of a tensor that is not contiguous");
+    TORCH_CHECK(root < size(), spec_.name, ": ", kNames[operation], " with root ", root,
+                " in a group of ", size());
+    ++sequence_;
+    what_ = fmt::format("{}.{} number {} on rank {} of {} ({})", spec_.name, kNames[operation],
+                        sequence_, rank(), size(), host_name_);
+    if (spec_.traffic)
+      spec_.traffic->add(spec_.name + "." + kNames[operation],
+                         share * static_cast<double>(tensor.nbytes()));
+    if (!spec_.checked) return;
+    Signature mine;
+    mine.words = {sequence_,      operation, static_cast<int64_t>(tensor.scalar_type()),
+                  tensor.numel(), root,      static_cast<int64_t>(reduction)};
+    std::copy_n(host_name_.begin(), std::min(host_name_.size(), Signature::kHost - 1),
+                mine.host.begin());
+    compare(mine);
+  }
+
+  static std::string text_of(const std::array<int64_t, Signature::kWords>& words) {
+    std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])), words[3],
+                                   c10::toString(static_cast<at::ScalarType>(words[2])));
+    if (words[4] >= 0) text += fmt::format(", root {}", words[4]);
+    if (words[1] <= kReduceScatter)
+      text += fmt::format(" ({})", name_of(static_cast<Reduction>(words[5])));
+    return text + fmt::format(" as its operation {}", words[0]);
+  }
+
+  void compare(const Signature& mine) const {
+    const int64_t bytes = sizeof(Signature);
+    at::Tensor sent = at::empty({bytes}, at::kByte), received = at::empty({size() * bytes}, at::kByte);
+    std::copy_n(reinterpret_cast<const uint8_t*>(&mine), bytes, sent.mutable_data_ptr<uint8_t>());
+    c10d::AllgatherOptions options;
+    options.timeout = limit();
+    guarded(what_, [&] { host_->_allgather_base(received, sent, options)->wait(); });
+    std::map<std::array<int64_t, Signature::kWords>, std::vector<std::string>> calls;
+    for (int64_t r = 0; r < size(); ++r) {
+      Signature theirs;
+      std::copy_n(received.const_data_ptr<uint8_t>() + r * bytes, bytes,
+                  reinterpret_cast<uint8_t*>(&theirs));
+      theirs.host.back() = 0;
+      calls[theirs.words].push_back(fmt::format("rank {} ({})", r, theirs.host.data()));
+    }
+    if (calls.size() == 1) return;
+    std::vector<std::string> texts;  // the fewest first: they are the odd ones
+    std::vector<std::pair<std::array<int64_t, Signature::kWords>, std::vector<std::string>>> sorted(
+        calls.begin(), calls.end());
+    std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
+      return a.second.size() < b.second.size();
+    });
+    for (const auto& [words, ranks] : sorted)
+      texts.push_back(fmt::format("{} {} {}", fmt::join(ranks, ", "),
+                                  ranks.size() == 1 ? "calls" : "call", text_of(words)));
+    throw PeerLost(fmt::format("{}: ranks disagree: {}", spec_.name, fmt::join(texts, "; ")));
+  }
+
+  template <typename Start>
+  std::unique_ptr<Work> started(std::vector<at::Tensor> held, const Start& start,
+                                std::function<void()> after = {}) {
+    C10Work work;
+    guarded(what_, [&] { work = start(); });
+    return std::make_unique<GroupWork>(what_, std::vector<C10Work>{std::move(work)},
+                                       std::move(held), std::move(after));
+  }
+
+  /// Sends `in` to one neighbour while `out` comes from the other; zeros where there is none.
+  std::unique_ptr<Work> exchange(at::Tensor& out, const at::Tensor& in, int64_t to, int64_t from) {
+    std::vector<at::Tensor> sent = {in.view({-1})}, received = {out.view({-1})};
+    std::vector<C10Work> works;
+    const int tag = static_cast<int>(sequence_ % 1'000'000);
+    guarded(what_, [&] {
+      const auto receive = [&] {
+        if (from >= 0 && from < size())
+          works.push_back(backend_->recv(received, static_cast<int>(from), tag));
+      };
+      const auto send = [&] {
+        if (to >= 0 && to < size()) works.push_back(backend_->send(sent, static_cast<int>(to), tag));
+      };
+      // NCCL's run one after the other, so neighbours must not both send first.
+      if (rank() % 2 == 0) {
+        send();
+        receive();
+      } else {
+        receive();
+        send();
+      }
+    });
+    if (from < 0 || from >= size()) out.zero_();
+    return std::make_unique<GroupWork>(what_, std::move(works),
+                                       std::vector<at::Tensor>{sent[0], received[0]}, nullptr);
+  }
+
+  GroupSpec spec_;
+  BackendPointer backend_, host_;
+  int64_t sequence_ = 0;
+  std::string host_name_ = host_name(), what_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_group(GroupSpec spec, BackendPointer backend,
+                                         BackendPointer host) {
+  return std::make_unique<ProcessGroup>(std::move(spec), std::move(backend), std::move(host));
+}
+
+}  // namespace tandem
