@@ -20,7 +20,8 @@ struct SaveReport {
 
 /// Writes the checkpoints of a run: in the caller's thread, or in one of its own beside the
 /// training. One save at a time; the next waits for the one before it. Contents with a number that
-/// is not finite are not written.
+/// is not finite, on any rank, are not written. Every rank calls save(), wait() and busy_anywhere() at the same points of the run, and all come to the same end of a save:
+/// its checkpoint, or the same error.
 class Saver {
  public:
   Saver(RunDir& dir, bool async);
@@ -36,9 +37,11 @@ class Saver {
   /// Waits until nothing is in flight. Throws what the save threw: cannot_write (74), or UserError
   /// with kExitStopped where a tensor held a number that is not finite, which it names.
   void wait();
-  /// Something is in flight.
+  /// Something is in flight on this rank: others may be done, so this decides nothing.
   bool busy() const;
-  /// The last save that succeeded and was not yet asked for.
+  /// Something is in flight on some rank; where not, wait() does not wait. Asks the others only while the outcome of a save is unknown.
+  bool busy_anywhere();
+  /// The last save that succeeded and was not yet asked for: after wait() the same on all ranks but for its seconds.
   std::optional<SaveReport> take_report();
 
  private:
@@ -57,6 +60,7 @@ class Saver {
   std::exception_ptr error_;
   std::optional<SaveReport> report_;
   bool stop_ = false;
+  bool unsettled_ = false;  // a save was started and nobody knows that it is over on all ranks; the caller's thread's
   std::thread thread_;
 };
 
