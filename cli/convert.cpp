@@ -146,7 +146,8 @@ void import_model(const Conversion& conversion) {
   keep_tokenizer(root, portable.model, contents);
   set_model_section(root, portable.model);
   contents.config_yaml = to_yaml(root);
-  contents.weights = portable.weights;
+  for (const auto& [name, tensor] : portable.weights)
+    contents.weights.push_back(whole_piece("", name, tensor));
   contents.state = {{"imported_from", conversion.from}, {"format", conversion.format}};
   write_checkpoint(conversion.to, contents);
   if (!conversion.verify) return;

@@ -37,6 +37,11 @@ ordered_json json_of(const ManifestFile& file) {
       entry["global_shape"] = tensor.piece->global_shape;
       entry["begin"] = tensor.piece->begin;
       entry["end"] = tensor.piece->end;
+      if (tensor.piece->split_dim >= 0) {
+        entry["split_dim"] = tensor.piece->split_dim;
+        entry["split_begin"] = tensor.piece->split_begin;
+        entry["split_end"] = tensor.piece->split_end;
+      }
     }
     tensors.emplace_back(name, std::move(entry));
   }
@@ -91,6 +96,17 @@ uint32_t get_crc(const ordered_json& object) {
   return crc;
 }
 
+/// Reads which slice it is; returns how many of the `elements` of global_shape that has.
+int64_t parse_split(const ordered_json& tensor, int64_t elements, ManifestTensor::Piece& piece) {
+  if (elements == 0) throw std::runtime_error("split_dim divides a tensor without elements");
+  const auto dimensions = static_cast<int64_t>(piece.global_shape.size());
+  piece.split_dim = static_cast<int>(get_int(tensor, "split_dim", 0, dimensions - 1));
+  const int64_t size = piece.global_shape[static_cast<size_t>(piece.split_dim)];
+  piece.split_begin = get_int(tensor, "split_begin", 0, size - 1);
+  piece.split_end = get_int(tensor, "split_end", piece.split_begin + 1, size);
+  return elements / size * (piece.split_end - piece.split_begin);
+}
+
 ManifestTensor::Piece parse_piece(const ordered_json& tensor) {
   ManifestTensor::Piece piece;
   piece.parameter = get_string(tensor, "parameter");
@@ -106,6 +122,9 @@ ManifestTensor::Piece parse_piece(const ordered_json& tensor) {
   if (piece.global_shape.size() > kMostDimensions)
     throw std::runtime_error("global_shape has " + std::to_string(piece.global_shape.size()) +
                              " dimensions, expected at most " + std::to_string(kMostDimensions));
+  if (tensor.contains("split_dim") || tensor.contains("split_begin") ||
+      tensor.contains("split_end"))
+    elements = parse_split(tensor, elements, piece);
   piece.begin = get_int(tensor, "begin", 0, elements);
   piece.end = get_int(tensor, "end", piece.begin, elements);
   return piece;
@@ -185,6 +204,12 @@ Manifest parse_manifest(std::string_view text, const std::string& path) {
   } catch (const std::runtime_error& error) {
     throw bad_file(path, error.what());
   }
+}
+
+std::string manifest_file_text(const ManifestFile& file) { return json_of(file).dump(); }
+
+ManifestFile parse_manifest_file(std::string_view text) {
+  return parse_file(parse_json(text), /*pieces=*/false);
 }
 
 std::string crc32c_text(uint32_t crc) {

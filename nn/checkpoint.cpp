@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -16,9 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kManifest = "manifest.json";
-constexpr const char* kOptimizer = "optimizer-00001-of-00001.safetensors";
-
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
@@ -28,85 +26,6 @@ std::span<const std::byte> bytes_of(const Tensor& tensor) {
 std::span<std::byte> writable_bytes_of(Tensor& tensor) {
   return {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()};
 }
-
-// ---- writing
-
-/// Writes one small file; returns its entry in the manifest.
-ManifestFile write_text_file(const std::string& folder, const std::string& name,
-                             std::string_view text) {
-  File file = File::create(join_path(folder, name));
-  file.write(text);
-  file.sync();
-  file.close();
-  return {.bytes = text.size(), .crc32c = crc32c(bytes_of(text))};
-}
-
-/// Writes tensors as one safetensors file; returns its entry in the manifest.
-ManifestFile write_tensor_file(const std::string& folder, const char* name,
-                               const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  std::vector<TensorEntry> entries;
-  std::map<std::string, Tensor> by_name;
-  for (const auto& [key, tensor] : tensors) {
-    TORCH_CHECK(tensor.device().is_cpu() && tensor.scalar_type() == torch::kFloat32, name, ": ",
-                key, " is ", tensor.toString(), ", expected float32 on the CPU");
-    TensorEntry entry;
-    entry.name = key;
-    entry.type = DataType::kF32;
-    entry.shape = tensor.sizes().vec();
-    entries.push_back(std::move(entry));
-    TORCH_CHECK(by_name.emplace(key, tensor.contiguous()).second, name, ": ", key, " comes twice");
-  }
-  SafetensorsWriter writer(join_path(folder, name), std::move(entries));
-  for (const TensorEntry& entry : writer.order()) writer.write(bytes_of(by_name.at(entry.name)));
-  writer.finish();
-
-  ManifestFile file{.bytes = writer.file_size(), .crc32c = writer.file_checksum()};
-  file.tensors.emplace();
-  for (size_t i = 0; i < writer.order().size(); ++i)
-    (*file.tensors)[writer.order()[i].name].crc32c = writer.checksums()[i];
-  return file;
-}
-
-ManifestFile write_optimizer(const std::string& folder, const std::vector<OptimizerPiece>& pieces) {
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const auto& piece : pieces) {
-    TORCH_CHECK(piece.data.dim() == 1 && piece.data.numel() == piece.end - piece.begin, piece.name,
-                ": data ", piece.data.sizes(), ", expected [", piece.end - piece.begin, "]");
-    tensors.emplace_back(piece.name, piece.data);
-  }
-  ManifestFile file = write_tensor_file(folder, kOptimizer, tensors);
-  for (const auto& piece : pieces)
-    file.tensors->at(piece.name).piece = {piece.parameter, piece.global_shape, piece.begin,
-                                          piece.end};
-  return file;
-}
-
-/// Whether a file of a checkpoint is the tokenizer's model: it is none of the others.
-bool is_tokenizer(const std::string& name) {
-  return name != kConfigFile && name != kStateFile && name != kManifest &&
-         !name.ends_with(".safetensors");
-}
-
-void write_files(const std::string& folder, const CheckpointContents& contents) {
-  Manifest manifest;
-  manifest.step = contents.step;
-  const auto add_text = [&](const std::string& name, std::string_view text) {
-    manifest.files.emplace_back(name, write_text_file(folder, name, text));
-  };
-  add_text(kConfigFile, contents.config_yaml);
-  add_text(kStateFile, contents.state.dump(2) + "\n");
-  if (!contents.tokenizer_model.empty()) {
-    TORCH_CHECK(is_tokenizer(contents.tokenizer_file), "write_checkpoint: a tokenizer called ",
-                contents.tokenizer_file);
-    add_text(contents.tokenizer_file, contents.tokenizer_model);
-  }
-  manifest.files.emplace_back(kModelFile, write_tensor_file(folder, kModelFile, contents.weights));
-  if (!contents.optimizer.empty())
-    manifest.files.emplace_back(kOptimizer, write_optimizer(folder, contents.optimizer));
-  write_text_file(folder, kManifest, manifest_text(manifest));
-}
-
-// ---- reading
 
 UserError wrong_sum(const std::string& path, const std::string& what, uint32_t found,
                     uint32_t recorded) {
@@ -148,22 +67,6 @@ void check_tensors(const SafetensorsReader& reader, const TensorSums& tensors) {
   }
 }
 
-const TensorSums& weight_sums(const Manifest& manifest) {
-  return *manifest.find(kModelFile)->tensors;
-}
-
-/// Reads one whole tensor and checks its CRC32C.
-Tensor read_tensor(const SafetensorsReader& reader, const TensorEntry& entry,
-                   const TensorSums& tensors) {
-  if (entry.type != DataType::kF32)
-    throw bad_file(reader.path(),
-                   "tensor " + entry.name + " is " + name_of(entry.type) + ", expected F32");
-  Tensor tensor = torch::empty(entry.shape, torch::kFloat32);
-  reader.read(entry, 0, writable_bytes_of(tensor));
-  check_tensor(reader, entry.name, crc32c(bytes_of(tensor)), tensors);
-  return tensor;
-}
-
 std::string shape_text(c10::IntArrayRef shape) { return c10::str(shape); }  // "[3, 5]"
 
 std::optional<int64_t> step_of_name(const std::string& name) {
@@ -179,19 +82,23 @@ std::optional<int64_t> step_of_name(const std::string& name) {
 
 }  // namespace
 
-void write_checkpoint(const std::string& folder, const CheckpointContents& contents) {
-  write_folder(folder, [&](const std::string& partial) {
-    write_files(partial, contents);
-    try {
-      Checkpoint(partial).verify();
-    } catch (const UserError& error) {
-      throw cannot_write(folder, std::string("cannot be read back: ") + error.what());
-    }
-  });
+bool is_tokenizer_file(const std::string& name) {
+  return name != kConfigFile && name != kStateFile && name != kManifestFile &&
+         !name.ends_with(".safetensors");
+}
+
+void verify_file(const std::string& folder, const std::string& name, const ManifestFile& facts) {
+  const std::string path = join_path(folder, name);
+  const File opened = File::open_read(path);
+  const uint32_t found = checksum_of(
+      opened.size(), [&](uint64_t at, std::span<std::byte> out) { opened.read_at(at, out); });
+  if (found == facts.crc32c) return;
+  if (facts.tensors) check_tensors(SafetensorsReader(path), *facts.tensors);  // names the tensor
+  throw wrong_sum(path, facts.tensors ? "the header " : "", found, facts.crc32c);
 }
 
 Checkpoint::Checkpoint(std::string folder) : folder_(std::move(folder)) {
-  const std::string path = join_path(folder_, kManifest);
+  const std::string path = join_path(folder_, kManifestFile);
   manifest_ = parse_manifest(read_text(path), path);
   for (const auto& [name, file] : manifest_.files) {
     const std::string file_path = join_path(folder_, name);
@@ -204,15 +111,7 @@ Checkpoint::Checkpoint(std::string folder) : folder_(std::move(folder)) {
 }
 
 void Checkpoint::verify() const {
-  for (const auto& [name, file] : manifest_.files) {
-    const std::string path = join_path(folder_, name);
-    const File opened = File::open_read(path);
-    const uint32_t found = checksum_of(
-        opened.size(), [&](uint64_t at, std::span<std::byte> out) { opened.read_at(at, out); });
-    if (found == file.crc32c) continue;
-    if (file.tensors) check_tensors(SafetensorsReader(path), *file.tensors);  // names the tensor
-    throw wrong_sum(path, file.tensors ? "the header " : "", found, file.crc32c);
-  }
+  for (const auto& [name, facts] : manifest_.files) verify_file(folder_, name, facts);
 }
 
 /// The text of one file, when its CRC32C is the manifest's.
@@ -238,9 +137,9 @@ ordered_json Checkpoint::state() const {
 std::string Checkpoint::tokenizer() const {
   std::string found;
   for (const auto& [name, file] : manifest_.files) {
-    if (!is_tokenizer(name)) continue;
+    if (!is_tokenizer_file(name)) continue;
     if (!found.empty())
-      throw bad_file(join_path(folder_, kManifest),
+      throw bad_file(join_path(folder_, kManifestFile),
                      "lists " + found + " and " + name + ", expected one tokenizer");
     found = name;
   }
@@ -249,83 +148,111 @@ std::string Checkpoint::tokenizer() const {
   return join_path(folder_, found);
 }
 
-void Checkpoint::load_weights(torch::nn::Module& module) const {
-  const torch::NoGradGuard no_grad;
-  const SafetensorsReader reader(join_path(folder_, kModelFile));
-  std::set<std::string> unknown;
-  for (const auto& entry : reader.entries()) {
-    if (!entry.name.starts_with(kUnusedPrefix)) unknown.insert(entry.name);
-  }
-  for (auto& parameter : module.named_parameters()) {
-    const TensorEntry* entry = reader.find(parameter.key());
-    if (!entry)
-      throw bad_file(reader.path(),
-                     "has no tensor " + parameter.key() + ", which the model of this config needs");
-    if (entry->shape != parameter.value().sizes().vec()) {
-      throw bad_file(reader.path(), "tensor " + parameter.key() + " is " +
-                                        shape_text(entry->shape) +
-                                        ", the model of this config needs " +
-                                        shape_text(parameter.value().sizes()));
-    }
-    unknown.erase(parameter.key());
-  }
-  if (!unknown.empty())
-    throw bad_file(reader.path(),
-                   "tensor " + *unknown.begin() + " is not in the model of this config");
-  for (auto& parameter : module.named_parameters()) {
-    parameter.value().copy_(
-        read_tensor(reader, *reader.find(parameter.key()), weight_sums(manifest_)));
-  }
+const SafetensorsReader& Checkpoint::reader(const std::string& name) const {
+  auto& reader = readers_[name];
+  if (!reader) reader = std::make_shared<const SafetensorsReader>(join_path(folder_, name));
+  return *reader;
 }
 
-Tensor Checkpoint::weight(const std::string& name) const {
-  const SafetensorsReader reader(join_path(folder_, kModelFile));
-  const TensorEntry* entry = reader.find(name);
-  if (!entry) throw bad_file(reader.path(), "has no tensor " + name);
-  return read_tensor(reader, *entry, weight_sums(manifest_));
+/// Reads one whole tensor and checks its CRC32C.
+Tensor Checkpoint::read_tensor(const std::string& file, const std::string& name) const {
+  const SafetensorsReader& from = reader(file);
+  const TensorEntry* entry = from.find(name);
+  if (!entry) throw bad_file(from.path(), "has no tensor " + name);
+  if (entry->type != DataType::kF32)
+    throw bad_file(from.path(),
+                   "tensor " + name + " is " + name_of(entry->type) + ", expected F32");
+  Tensor tensor = torch::empty(entry->shape, torch::kFloat32);
+  from.read(*entry, 0, writable_bytes_of(tensor));
+  check_tensor(from, name, crc32c(bytes_of(tensor)), *manifest_.find(file)->tensors);
+  return tensor;
 }
+
+void Checkpoint::check_weights(const torch::nn::Module& module) const {
+  const SafetensorsReader& weights = reader(kModelFile);
+  std::set<std::string> unknown;
+  for (const auto& entry : weights.entries()) {
+    if (!entry.name.starts_with(kUnusedPrefix)) unknown.insert(entry.name);
+  }
+  for (const auto& info : parameters_info(module)) {
+    const TensorEntry* entry = weights.find(info.name);
+    if (!entry)
+      throw bad_file(weights.path(),
+                     "has no tensor " + info.name + ", which the model of this config needs");
+    if (entry->shape != info.global_shape) {
+      throw bad_file(weights.path(), "tensor " + info.name + " is " + shape_text(entry->shape) +
+                                         ", the model of this config needs " +
+                                         shape_text(info.global_shape));
+    }
+    unknown.erase(info.name);
+  }
+  if (!unknown.empty())
+    throw bad_file(weights.path(),
+                   "tensor " + *unknown.begin() + " is not in the model of this config");
+}
+
+void Checkpoint::load_weights(torch::nn::Module& module) const {
+  check_weights(module);
+  const torch::NoGradGuard no_grad;
+  auto parameters = module.parameters();
+  size_t i = 0;
+  for (const auto& info : parameters_info(module))
+    parameters[i++].copy_(local_part(info, read_tensor(kModelFile, info.name)));
+}
+
+Tensor Checkpoint::weight(const std::string& name) const { return read_tensor(kModelFile, name); }
 
 std::vector<std::string> Checkpoint::weight_names() const {
   std::vector<std::string> names;
-  const SafetensorsReader reader(join_path(folder_, kModelFile));
-  for (const auto& entry : reader.entries()) names.push_back(entry.name);
+  for (const auto& entry : reader(kModelFile).entries()) names.push_back(entry.name);
   return names;
 }
 
-void Checkpoint::load_optimizer(const std::string& name, int64_t begin, Tensor& out) const {
-  TORCH_CHECK(out.device().is_cpu() && out.scalar_type() == torch::kFloat32 && out.dim() == 1,
-              "load_optimizer: out is ", out.toString(), " ", out.sizes(),
-              ", expected [n] float32 on the CPU");
-  const int64_t end = begin + out.numel();
-  std::vector<std::pair<int64_t, int64_t>> held;
-  for (const auto& [file, facts] : manifest_.files) {
-    if (!file.starts_with("optimizer-") || !facts.tensors) continue;
-    const auto tensor = facts.tensors->find(name);
-    if (tensor == facts.tensors->end()) continue;
-    const auto& piece = *tensor->second.piece;
-    const int64_t from = std::max(begin, piece.begin), to = std::min(end, piece.end);
-    if (from >= to) continue;
-    const SafetensorsReader reader(join_path(folder_, file));
-    const TensorEntry* entry = reader.find(name);
-    if (!entry || entry->shape != std::vector<int64_t>{piece.end - piece.begin}) {
-      throw bad_file(reader.path(),
-                     "tensor " + name + " is not the piece that manifest.json describes");
+void Checkpoint::load_part(const std::string& kind, const ParameterInfo& info, int64_t begin,
+                           int64_t end, Tensor& out) const {
+  TORCH_CHECK(out.device().is_cpu() && out.scalar_type() == torch::kFloat32 &&
+                  out.is_contiguous() && out.numel() == end - begin,
+              "load_part: out is ", out.toString(), " ", out.sizes(), ", expected [", end - begin,
+              "] float32 on the CPU");
+  const std::string name = name_of_piece(kind, info.name),
+                    manifest = join_path(folder_, kManifestFile);
+  const ManifestTensor::Piece wanted = range_of(info, begin, end);
+  std::vector<std::pair<int64_t, int64_t>> held;  // of the elements of `out`
+  const auto copy_from = [&](const std::string& file, const ManifestTensor::Piece& piece) {
+    Tensor data;  // read when anything of it is wanted
+    for_each_overlap(wanted, piece, [&](int64_t i, int64_t j, int64_t n) {
+      if (!data.defined()) data = read_tensor(file, name);
+      if (data.numel() != piece.end - piece.begin)
+        throw bad_file(join_path(folder_, file),
+                       "tensor " + name + " is not the piece that manifest.json describes");
+      std::memcpy(out.mutable_data_ptr<float>() + i, data.const_data_ptr<float>() + j,
+                  static_cast<size_t>(n) * sizeof(float));
+      if (held.empty() || held.back().second != i) held.emplace_back(i, i);
+      held.back().second = i + n;
+    });
+  };
+  const auto check_shape = [&](const std::string& path, const std::vector<int64_t>& shape) {
+    if (shape != info.global_shape)
+      throw bad_file(path, "tensor " + name + " is " + shape_text(shape) +
+                               ", the model of this config needs " + shape_text(info.global_shape));
+  };
+  if (kind.empty()) {
+    const TensorEntry* entry = reader(kModelFile).find(name);
+    if (entry) check_shape(reader(kModelFile).path(), entry->shape);
+    copy_from(kModelFile, {name, info.global_shape, 0, info.numel()});
+  } else {
+    for (const auto& [file, facts] : manifest_.files) {
+      if (!file.starts_with("optimizer-") || !facts.tensors) continue;
+      const auto tensor = facts.tensors->find(name);
+      if (tensor == facts.tensors->end()) continue;
+      check_shape(manifest, tensor->second.piece->global_shape);
+      copy_from(file, *tensor->second.piece);
     }
-    const Tensor data = read_tensor(reader, *entry, *facts.tensors);
-    out.slice(0, from - begin, to - begin)
-        .copy_(data.slice(0, from - piece.begin, to - piece.begin));
-    held.emplace_back(from, to);
   }
-  std::sort(held.begin(), held.end());
-  int64_t covered = begin;
-  for (const auto& [from, to] : held) {
-    if (from != covered) break;
-    covered = to;
-  }
-  if (covered != end) {
-    throw bad_file(join_path(folder_, kManifest),
-                   "no piece holds element " + std::to_string(covered) + " of " + name);
-  }
+  const int64_t missing = first_missing(std::move(held), end - begin);
+  if (missing != end - begin)
+    throw bad_file(manifest, "no piece holds element " +
+                                 std::to_string(whole_index(wanted, missing)) + " of " + name);
 }
 
 bool Checkpoint::has_optimizer() const {
@@ -353,7 +280,7 @@ std::string checkpoint_folder(const std::string& run_folder, int64_t step) {
 
 std::string find_checkpoint(const std::string& path) {
   if (!exists(path)) throw bad_file(path, "does not exist, expected a checkpoint or a run folder");
-  if (exists(join_path(path, kManifest))) return path;
+  if (exists(join_path(path, kManifestFile))) return path;
   const auto steps = checkpoint_steps(path);
   if (steps.empty()) throw bad_file(path, "holds no checkpoint");
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {

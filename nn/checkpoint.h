@@ -9,7 +9,7 @@
 #include "comm/communicator.h"
 #include "core/manifest.h"
 #include "core/safetensors.h"
-#include "nn/parameter.h"
+#include "nn/tensor_piece.h"
 
 // A checkpoint is one folder: manifest.json (core/manifest.h), config.yaml, state.json, the tokenizer's
 // model under a name that tells its kind (tokenizer.model, tokenizer.json, cl100k_base.tiktoken; absent for bytes), model.safetensors, and optimizer-K-of-N.safetensors when it was written by training.
@@ -23,18 +23,8 @@ namespace tandem {
 /// Weights of this prefix belong to no model: an import keeps them for an export, and nothing loads them.
 inline constexpr const char* kUnusedPrefix = "unused.";
 
-/// Elements [begin, end) of a flattened slice of a parameter: of a weight (its name is the parameter's) or of a moment ("exp_avg.NAME", "exp_avg_sq.NAME").
-struct TensorPiece : ManifestTensor::Piece {
-  std::string name;
-  Tensor data;  // [end - begin] float32 on the CPU
-};
-/// `kind`: "" for the weight, "exp_avg", "exp_avg_sq". The slice is the one that `info` describes.
-TensorPiece piece_of(const std::string& kind, const ParameterInfo& info, int64_t begin, int64_t end, Tensor data);
-/// All of a parameter; the piece shares the storage of a contiguous `tensor`.
-TensorPiece whole_piece(const std::string& kind, const std::string& parameter, const Tensor& tensor);
-
 /// What one rank gives to a checkpoint. The pieces of a weight that all ranks give must be slices along one dimension and hold each element once: of ranks that hold the same, one gives it
-/// (best is that each gives its share of it). All but the pieces is taken from rank 0.
+/// (best is that each gives its share of it). Of a moment a rank gives one piece. All but the pieces is taken from rank 0.
 struct CheckpointContents {
   int64_t step = 0;
   std::vector<TensorPiece> weights;    // tied weights once
@@ -88,6 +78,9 @@ class Checkpoint {
   mutable std::map<std::string, std::shared_ptr<const SafetensorsReader>> readers_;  // opened once: a header lists thousands of tensors
 };
 
+inline constexpr const char* kManifestFile = "manifest.json";
+/// Whether a file of a checkpoint is the tokenizer's model: it is none of the others.
+bool is_tokenizer_file(const std::string& name);
 /// Reads one file of a checkpoint and checks its CRC32C; throws bad_file naming the file and, where one is damaged, the tensor.
 void verify_file(const std::string& folder, const std::string& name, const ManifestFile& facts);
 

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <utility>
 
+#include "comm/agreement.h"
 #include "core/error.h"
 #include "core/log.h"
 
@@ -44,11 +45,13 @@ bool all_finite(const Tensor& tensor) {
 SaveReport write(RunDir& dir, const CheckpointContents& contents, const CheckpointConfig& config,
                  std::optional<int64_t> protect) {
   const auto begin = std::chrono::steady_clock::now();
-  if (const std::string name = first_not_finite(contents); !name.empty()) {
+  on_all_ranks(dir.save_group(), [&] {
+    const std::string name = first_not_finite(contents);
+    if (name.empty()) return;
     throw UserError(kExitStopped, "step " + std::to_string(contents.step) + ": " + name +
                                       " holds a number that is not finite; no checkpoint of it "
                                       "was written");
-  }
+  });
   SaveReport report;
   report.step = contents.step;
   report.folder = dir.save(contents, config, protect);
@@ -88,6 +91,7 @@ void Saver::save(CheckpointContents contents, const CheckpointConfig& config,
     return;
   }
   wait();
+  unsettled_ = true;
   {
     const std::lock_guard lock(mutex_);
     task_ = {std::move(contents), config, protect};
@@ -98,12 +102,21 @@ void Saver::save(CheckpointContents contents, const CheckpointConfig& config,
 void Saver::wait() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return !task_; });
+  unsettled_ = false;
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 bool Saver::busy() const {
   const std::lock_guard lock(mutex_);
   return task_.has_value();
+}
+
+bool Saver::busy_anywhere() {
+  if (!unsettled_) return false;
+  at::Tensor any = at::full({1}, busy() ? 1 : 0, at::kLong);
+  dir_.control_group().all_reduce(any, Reduction::kMax)->wait();
+  unsettled_ = *any.const_data_ptr<int64_t>() != 0;
+  return unsettled_;
 }
 
 std::optional<SaveReport> Saver::take_report() {
@@ -134,11 +147,10 @@ void Saver::work() {
 }
 
 std::string first_not_finite(const CheckpointContents& contents) {
-  for (const auto& [name, tensor] : contents.weights) {
-    if (!all_finite(tensor)) return name;
-  }
-  for (const auto& piece : contents.optimizer) {
-    if (!all_finite(piece.data)) return piece.name;
+  for (const auto* pieces : {&contents.weights, &contents.optimizer}) {
+    for (const auto& piece : *pieces) {
+      if (!all_finite(piece.data)) return piece.name;
+    }
   }
   return "";
 }

@@ -64,7 +64,7 @@ class Saver {
   std::thread thread_;
 };
 
-/// The first tensor of `contents` that holds a number that is not finite; empty when all are
+/// The first tensor of `contents`, as this rank holds it, with a number that is not finite; empty when all are
 /// finite.
 std::string first_not_finite(const CheckpointContents& contents);
 

@@ -177,24 +177,22 @@ int64_t Optimizer::steps_taken() const { return static_cast<int64_t>(steps_taken
 void Optimizer::snapshot(CheckpointContents& contents) const {
   contents.weights.resize(info_.size());
   contents.optimizer.resize(2 * info_.size());
-  const auto copy_moment = [](const std::string& kind, const ParameterInfo& info,
-                              const Tensor& moment, OptimizerPiece& piece) {
-    copy_to_cpu(moment, {info.numel()}, piece.data);
-    piece = {kind + "." + info.name, info.name, info.global_shape, 0, info.numel(), piece.data};
+  const auto copy = [](const std::string& kind, const ParameterInfo& info, const Tensor& tensor,
+                       TensorPiece& piece) {
+    copy_to_cpu(tensor, {tensor.numel()}, piece.data);
+    piece = piece_of(kind, info, 0, tensor.numel(), piece.data);
   };
   for (size_t i = 0; i < info_.size(); ++i) {
-    auto& [name, copy] = contents.weights[i];
-    name = info_[i].name;
-    copy_to_cpu(masters_[i], info_[i].global_shape, copy);
-    copy_moment("exp_avg", info_[i], exp_avg_[i], contents.optimizer[2 * i]);
-    copy_moment("exp_avg_sq", info_[i], exp_avg_sq_[i], contents.optimizer[2 * i + 1]);
+    copy("", info_[i], masters_[i], contents.weights[i]);
+    copy("exp_avg", info_[i], exp_avg_[i], contents.optimizer[2 * i]);
+    copy("exp_avg_sq", info_[i], exp_avg_sq_[i], contents.optimizer[2 * i + 1]);
   }
 }
 
 void Optimizer::load(const Checkpoint& checkpoint, int64_t steps_taken) {
   const auto fill = [&](const std::string& kind, const ParameterInfo& info, const Tensor& moment) {
-    Tensor whole = torch::empty({info.numel()}, torch::kFloat32);
-    checkpoint.load_optimizer(kind + "." + info.name, 0, whole);
+    Tensor whole = torch::empty({moment.numel()}, torch::kFloat32);
+    checkpoint.load_part(kind, info, 0, moment.numel(), whole);
     moment.copy_(whole.view_as(moment));
   };
   for (size_t i = 0; i < info_.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <functional>
 
+#include "comm/agreement.h"
 #include "core/error.h"
 #include "core/json_lines.h"
 #include "core/log.h"
@@ -78,13 +79,27 @@ void for_each_metric(const std::string& path,
 
 }  // namespace
 
-RunDir::RunDir(std::string path) : path_(std::move(path)) {
-  const std::string checkpoints = file("checkpoints");
-  make_directories(checkpoints);
-  std::string holder;
-  lock_ = FileLock::try_lock(file("lock"), who_am_i(), &holder);
-  if (!lock_) throw bad_usage(path_ + ": another run is using this folder (" + holder + ")");
-  tidy();
+RunDir::RunDir(std::string path, Communicator& control, Communicator& save)
+    : path_(std::move(path)), control_(&control), save_(&save) {
+  open();
+}
+
+RunDir::RunDir(std::string path)
+    : path_(std::move(path)),
+      alone_(make_single_communicator("control")),
+      control_(alone_.get()),
+      save_(alone_.get()) {
+  open();
+}
+
+void RunDir::open() {
+  on_first(*control_, [&] {
+    make_directories(file("checkpoints"));
+    std::string holder;
+    lock_ = FileLock::try_lock(file("lock"), who_am_i(), &holder);
+    if (!lock_) throw bad_usage(path_ + ": another run is using this folder (" + holder + ")");
+    tidy();
+  });
 }
 
 /// Ends what a killed or failed save or removal left half done.
@@ -97,6 +112,18 @@ void RunDir::tidy() {
 }
 
 std::optional<Checkpoint> RunDir::newest() {
+  std::optional<Checkpoint> found;
+  const std::string folder = text_of_first(*control_, [&] {
+    found = find_newest();
+    return found ? found->folder() : "";
+  });
+  on_all_ranks(*control_, [&] {
+    if (!found && !folder.empty()) found.emplace(folder);
+  });
+  return found;
+}
+
+std::optional<Checkpoint> RunDir::find_newest() const {
   const auto steps = checkpoint_steps(path_);
   if (steps.empty()) return std::nullopt;
   Checkpoint found(find_checkpoint(path_));  // warns of each damaged one
@@ -116,20 +143,24 @@ std::string RunDir::save(const CheckpointContents& contents, const CheckpointCon
                          std::optional<int64_t> protect) {
   const std::string folder = checkpoint_folder(path_, contents.step);
   try {
-    settle_next(folder);
-    const bool again = exists(folder);  // as after a save that failed at its very end
-    if (again) remove_tree(folder + kNext);  // what an earlier removal left
-    write_checkpoint(again ? folder + kNext : folder, contents);
-    if (again) {
-      exchange_files(folder + kNext,
-                     folder);  // where exchange is one call, at no moment is there neither
+    const std::string written = text_of_first(*save_, [&] {
+      settle_next(folder);
+      if (!exists(folder)) return folder;
+      remove_tree(folder + kNext);  // what an earlier removal left
+      return folder + kNext;        // as after a save that failed at its very end
+    });
+    write_checkpoint(written, contents, *save_);
+    on_first(*save_, [&] {
+      if (written == folder) return;
+      exchange_files(written, folder);  // where it is one call, at no moment is there neither
       sync_directory(parent_of(folder));
-      remove_or_warn(folder + kNext);
-    }
+      remove_or_warn(written);
+    });
   } catch (const UserError& error) {
-    if (error.exit_code() == kExitCannotWrite) throw;
+    if (error.exit_code() == kExitCannotWrite || error.exit_code() == kExitPeerLost) throw;
     throw cannot_write(folder, error.what());  // not even what there is could be read
   }
+  if (save_->rank() != 0) return folder;
   try {
     tidy();
     remove_old(config, protect, contents.step);
@@ -148,10 +179,12 @@ void RunDir::remove_old(const CheckpointConfig& config, std::optional<int64_t> p
 }
 
 void RunDir::remove_after(int64_t step) {
-  const auto steps = checkpoint_steps(path_);
-  for (auto later = steps.rbegin(); later != steps.rend() && *later > step; ++later)
-    remove_checkpoint(checkpoint_folder(path_, *later));
-  sync_directory(file("checkpoints"));  // or a power cut brings them back
+  on_first(*control_, [&] {
+    const auto steps = checkpoint_steps(path_);
+    for (auto later = steps.rbegin(); later != steps.rend() && *later > step; ++later)
+      remove_checkpoint(checkpoint_folder(path_, *later));
+    sync_directory(file("checkpoints"));  // or a power cut brings them back
+  });
 }
 
 std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
@@ -167,42 +200,52 @@ std::vector<int64_t> steps_to_remove(const std::vector<int64_t>& steps,
 }
 
 void RunDir::cut_metrics(int64_t step) {
-  const std::string path = file("metrics.jsonl");
-  std::string kept;
-  for_each_metric(path, [&](std::string_view line, const ordered_json& object) {
-    if (get_int(object, "step", 0, INT64_MAX) <= step) kept.append(line).push_back('\n');
+  on_first(*control_, [&] {
+    const std::string path = file("metrics.jsonl");
+    std::string kept;
+    for_each_metric(path, [&](std::string_view line, const ordered_json& object) {
+      if (get_int(object, "step", 0, INT64_MAX) <= step) kept.append(line).push_back('\n');
+    });
+    write_atomically(path, kept);
   });
-  write_atomically(path, kept);
 }
 
 bool RunDir::has_metric(int64_t step, const char* key) const {
-  bool found = false;
-  for_each_metric(file("metrics.jsonl"), [&](std::string_view, const ordered_json& object) {
-    if (object.contains(key) && get_int(object, "step", 0, INT64_MAX) == step) found = true;
+  const std::string found = text_of_first(*control_, [&] {
+    std::string answer = "no";
+    for_each_metric(file("metrics.jsonl"), [&](std::string_view, const ordered_json& object) {
+      if (object.contains(key) && get_int(object, "step", 0, INT64_MAX) == step) answer = "yes";
+    });
+    return answer;
   });
-  return found;
+  return found == "yes";
 }
 
 ordered_json RunDir::last_start() const {
-  if (!exists(file("run.json"))) return nullptr;
-  const ordered_json run = read_json(file("run.json"));
-  const auto starts = run.find("starts");
-  const bool any = starts != run.end() && starts->is_array() && !starts->empty();
-  return any ? starts->back() : ordered_json();
+  const std::string text = text_of_first(*control_, [&]() -> std::string {
+    if (!exists(file("run.json"))) return "null";
+    const ordered_json run = read_json(file("run.json"));
+    const auto starts = run.find("starts");
+    const bool any = starts != run.end() && starts->is_array() && !starts->empty();
+    return any ? starts->back().dump() : "null";
+  });
+  return parse_json(text);
 }
 
 void RunDir::record_start(const std::string& config_yaml, const ordered_json& facts,
                           const ordered_json& start) {
-  const std::string path = file("run.json");
-  ordered_json run = facts;
-  run["starts"] = ordered_json::array();
-  if (exists(path)) {
-    const ordered_json before = read_json(path);
-    if (before.contains("starts")) run["starts"] = before.at("starts");
-  }
-  run["starts"].push_back(start);
-  write_atomically(path, run.dump(2) + "\n");
-  write_atomically(file("config.yaml"), config_yaml);
+  on_first(*control_, [&] {
+    const std::string path = file("run.json");
+    ordered_json run = facts;
+    run["starts"] = ordered_json::array();
+    if (exists(path)) {
+      const ordered_json before = read_json(path);
+      if (before.contains("starts")) run["starts"] = before.at("starts");
+    }
+    run["starts"].push_back(start);
+    write_atomically(path, run.dump(2) + "\n");
+    write_atomically(file("config.yaml"), config_yaml);
+  });
 }
 
 }  // namespace tandem

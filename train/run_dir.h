@@ -56,8 +56,8 @@ class RunDir {
                     const nlohmann::ordered_json& start);
 
  private:
-  RunDir(std::string path, Communicator* control, Communicator* save);
-  std::string newest_folder(std::optional<Checkpoint>& found);
+  void open();
+  std::optional<Checkpoint> find_newest() const;
   void remove_old(const CheckpointConfig& config, std::optional<int64_t> protect, int64_t saved);
   void tidy();
   std::string path_;

@@ -37,7 +37,7 @@ TEST(LoadModelTest, NamesADamagedConfig) {
   const TempFolder folder;
   CheckpointContents contents;
   contents.config_yaml = "training: {context_length: 24}\n";
-  contents.weights = {{"w", torch::zeros({1})}};
+  contents.weights = {whole_piece("", "w", torch::zeros({1}))};
   write_checkpoint(folder / "c", contents);
   EXPECT_EQ(error_of([&] { load_model(folder / "c", torch::kCPU, torch::kFloat32); }),
             (folder / "c/config.yaml") + ": has no model section");

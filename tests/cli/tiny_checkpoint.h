@@ -18,7 +18,7 @@ inline std::string write_tiny_run(const std::string& run_folder, const std::stri
   contents.step = step;
   const auto model = make_tiny_model(model_yaml, torch::kFloat32);
   for (const auto& parameter : model->named_parameters()) {
-    contents.weights.emplace_back(parameter.key(), parameter.value().detach().clone());
+    contents.weights.push_back(whole_piece("", parameter.key(), parameter.value().detach().clone()));
   }
   contents.config_yaml = "model: " + model_yaml +
                          (with_tokenizer ? "\ndata: {tokenizer: bytes}" : "") +

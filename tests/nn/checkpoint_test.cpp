@@ -25,21 +25,24 @@ CheckpointContents contents() {
   auto generator = seeded(5);
   CheckpointContents contents;
   contents.step = 12;
-  contents.weights = {{"matrix", torch::randn({3, 5}, generator)},
-                      {"vector", torch::randn({7}, generator)}};
-  const auto piece = [&](const char* kind, const char* parameter, std::vector<int64_t> shape,
-                         int64_t n) {
-    contents.optimizer.push_back({std::string(kind) + "." + parameter, parameter, std::move(shape),
-                                  0, n, torch::randn({n}, generator)});
-  };
+  contents.weights = {whole_piece("", "matrix", torch::randn({3, 5}, generator)),
+                      whole_piece("", "vector", torch::randn({7}, generator))};
   for (const char* kind : {"exp_avg", "exp_avg_sq"}) {
-    piece(kind, "matrix", {3, 5}, 15);
-    piece(kind, "vector", {7}, 7);
+    contents.optimizer.push_back(whole_piece(kind, "matrix", torch::randn({3, 5}, generator)));
+    contents.optimizer.push_back(whole_piece(kind, "vector", torch::randn({7}, generator)));
   }
   contents.config_yaml = "training: {steps: 20}\n";
   contents.state = {{"step", 12}, {"skipped", 1}};
   contents.tokenizer_model = "a tokenizer's bytes";
   return contents;
+}
+
+/// The parameter that a piece is of, divided by nobody.
+ParameterInfo info_of(const TensorPiece& piece) {
+  ParameterInfo info;
+  info.name = piece.parameter;
+  info.global_shape = piece.global_shape;
+  return info;
 }
 
 class CheckpointTest : public testing::Test {
@@ -78,20 +81,21 @@ TEST_F(CheckpointTest, HoldsWhatWasWritten) {
   EXPECT_EQ(checkpoint.state(), expected.state);
   EXPECT_EQ(read_text(checkpoint.tokenizer()), expected.tokenizer_model);
   EXPECT_TRUE(checkpoint.has_optimizer());
-  for (const auto& [name, tensor] : expected.weights)
-    EXPECT_TRUE(checkpoint.weight(name).equal(tensor)) << name;
+  for (const auto& piece : expected.weights)
+    EXPECT_TRUE(checkpoint.weight(piece.name).flatten().equal(piece.data)) << piece.name;
   EXPECT_EQ(checkpoint.weight_names(), (std::vector<std::string>{"matrix", "vector"}));
   for (const auto& piece : expected.optimizer) {
     Tensor whole = torch::empty_like(piece.data), part = torch::empty({3});
-    checkpoint.load_optimizer(piece.name, 0, whole);
+    const std::string kind = piece.name.substr(0, piece.name.find('.'));
+    checkpoint.load_part(kind, info_of(piece), 0, piece.end, whole);
     EXPECT_TRUE(whole.equal(piece.data)) << piece.name;
-    checkpoint.load_optimizer(piece.name, 2, part);
+    checkpoint.load_part(kind, info_of(piece), 2, 5, part);
     EXPECT_TRUE(part.equal(piece.data.slice(0, 2, 5))) << piece.name;
   }
   TwoLayers module;
   checkpoint.load_weights(module);
-  for (const auto& [name, tensor] : expected.weights)
-    EXPECT_TRUE(module.named_parameters()[name].equal(tensor)) << name;
+  for (const auto& piece : expected.weights)
+    EXPECT_TRUE(module.named_parameters()[piece.name].flatten().equal(piece.data)) << piece.name;
 }
 
 TEST_F(CheckpointTest, SameContentsGiveSameBytes) {
@@ -179,7 +183,7 @@ TEST_F(CheckpointTest, DamageNamesTheTensorAndBothSums) {
         crc32c({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}));
     return std::string(text);
   };
-  const Tensor good = contents().weights[1].second;
+  const Tensor good = contents().weights[1].data;
   Tensor bad = good.clone();
   auto* last = static_cast<unsigned char*>(bad.mutable_data_ptr()) + bad.nbytes() - 1;
   *last = static_cast<unsigned char>(*last ^ 4);
@@ -257,25 +261,26 @@ TEST_F(CheckpointTest, WeightsAreCastToTheModule) {
   TwoLayers module;
   module.to(torch::kBFloat16);
   Checkpoint(path_).load_weights(module);
-  EXPECT_TRUE(
-      module.named_parameters()["matrix"].equal(contents().weights[0].second.to(torch::kBFloat16)));
+  EXPECT_TRUE(module.named_parameters()["matrix"].flatten().equal(
+      contents().weights[0].data.to(torch::kBFloat16)));
 }
 
 TEST_F(CheckpointTest, OptimizerPiecesAreIntersected) {
   CheckpointContents cut = contents();
   cut.optimizer.clear();
   const Tensor whole = torch::arange(15, torch::kFloat32);
-  cut.optimizer.push_back(
-      {"exp_avg.matrix", "matrix", {3, 5}, 4, 11, whole.slice(0, 4, 11).contiguous()});
+  const ParameterInfo matrix = info_of(contents().weights[0]),
+                      vector = info_of(contents().weights[1]);
+  cut.optimizer.push_back(piece_of("exp_avg", matrix, 4, 11, whole.slice(0, 4, 11)));
   write_checkpoint(folder_ / "cut", cut);
   const Checkpoint checkpoint(folder_ / "cut");
   Tensor inside = torch::empty({5});
-  checkpoint.load_optimizer("exp_avg.matrix", 5, inside);
+  checkpoint.load_part("exp_avg", matrix, 5, 10, inside);
   EXPECT_TRUE(inside.equal(whole.slice(0, 5, 10)));
   Tensor beyond = torch::empty({9});
-  EXPECT_EQ(error_of([&] { checkpoint.load_optimizer("exp_avg.matrix", 5, beyond); }),
+  EXPECT_EQ(error_of([&] { checkpoint.load_part("exp_avg", matrix, 5, 14, beyond); }),
             (folder_ / "cut/manifest.json") + ": no piece holds element 11 of exp_avg.matrix");
-  EXPECT_EQ(error_of([&] { checkpoint.load_optimizer("exp_avg.vector", 0, inside); }),
+  EXPECT_EQ(error_of([&] { checkpoint.load_part("exp_avg", vector, 0, 5, inside); }),
             (folder_ / "cut/manifest.json") + ": no piece holds element 0 of exp_avg.vector");
 }
 

@@ -73,13 +73,13 @@ CheckpointContents contents_at(int64_t step, int64_t rows) {
   };
   CheckpointContents contents;
   contents.step = step;
-  contents.weights = {{"matrix", numbers(rows * 17, 0).reshape({rows, 17})},
-                      {"vector", numbers(29, 0.5)}};
-  for (const auto& [name, weight] : contents.weights) {
-    const int64_t n = weight.numel();
-    for (const char* kind : {"exp_avg.", "exp_avg_sq."}) {
+  contents.weights = {whole_piece("", "matrix", numbers(rows * 17, 0).reshape({rows, 17})),
+                      whole_piece("", "vector", numbers(29, 0.5))};
+  for (const auto& weight : contents.weights) {
+    for (const std::string kind : {"exp_avg", "exp_avg_sq"}) {
+      const Tensor moment = numbers(weight.end, kind == "exp_avg" ? 1 : 2);
       contents.optimizer.push_back(
-          {kind + name, name, weight.sizes().vec(), 0, n, numbers(n, kind[7] == '_' ? 2 : 1)});
+          whole_piece(kind, weight.name, moment.reshape(weight.global_shape)));
     }
   }
   contents.config_yaml = "training: {steps: 1000}\n";

@@ -16,11 +16,10 @@ namespace {
 CheckpointContents contents_at(int64_t step, int64_t rows = 100) {
   CheckpointContents contents;
   contents.step = step;
-  contents.weights = {{"w", torch::full({rows, 30}, static_cast<double>(step))},
-                      {"v", torch::arange(7, torch::kFloat32)},
-                      {"none", torch::empty({0, 3})}};
-  contents.optimizer.push_back(
-      {"exp_avg.w", "w", {rows, 30}, 0, 30 * rows, torch::ones({30 * rows})});
+  contents.weights = {whole_piece("", "w", torch::full({rows, 30}, static_cast<double>(step))),
+                      whole_piece("", "v", torch::arange(7, torch::kFloat32)),
+                      whole_piece("", "none", torch::empty({0, 3}))};
+  contents.optimizer = {whole_piece("exp_avg", "w", torch::ones({rows, 30}))};
   contents.config_yaml = "a: 1\n";
   contents.state = {{"step", step}};
   return contents;
@@ -121,7 +120,7 @@ TEST_P(SaverTest, NumbersThatAreNotFiniteAreNotWritten) {
   Saver saver(dir, GetParam());
   saver.save(contents_at(1), keeping(3), {});
   CheckpointContents bad = contents_at(2);
-  bad.weights[1].second[3] = NAN;
+  bad.weights[1].data[3] = NAN;
   const std::string ending = " holds a number that is not finite; no checkpoint of it was written";
   EXPECT_EQ(error_of_save(saver, bad, kExitStopped), "step 2: v" + ending);
   bad = contents_at(3);
@@ -140,7 +139,7 @@ TEST(SaverAsyncTest, TheNextSaveThrowsAndStartsNothing) {
   RunDir dir(folder / "run");
   Saver saver(dir, true);
   CheckpointContents bad = contents_at(1);
-  bad.weights[0].second[99][29] = NAN;
+  bad.weights[0].data[2999] = NAN;
   saver.save(bad, keeping(3), {});
   error_of([&] { saver.save(contents_at(2), keeping(3), {}); }, kExitStopped);
   EXPECT_FALSE(saver.busy());
@@ -169,7 +168,7 @@ TEST(SaverAsyncTest, AnErrorThatNobodyAskedForIsLogged) {
   const TempFolder folder;
   RunDir dir(folder / "run");
   CheckpointContents bad = contents_at(1);
-  bad.weights[1].second[0] = INFINITY;
+  bad.weights[1].data[0] = INFINITY;
   testing::internal::CaptureStderr();
   { Saver(dir, true).save(bad, keeping(3), {}); }
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
@@ -215,13 +214,13 @@ TEST(SaverAsyncTest, ItsThreadBlocksSignals) {
 
 TEST(FirstNotFiniteTest, LooksAtEveryElement) {
   CheckpointContents contents = contents_at(1);
-  contents.weights[1].second[0] = 3.4028234e38f;  // the largest number
-  contents.weights[1].second[1] = 1e-45f;         // the smallest
+  contents.weights[1].data[0] = 3.4028234e38f;  // the largest number
+  contents.weights[1].data[1] = 1e-45f;         // the smallest
   EXPECT_EQ(first_not_finite(contents), "");
   for (const float bad : {NAN, -NAN, INFINITY, -INFINITY}) {
     for (int64_t i = 0; i < 7; ++i) {
-      contents.weights[1].second = torch::arange(7, torch::kFloat32);
-      contents.weights[1].second[i] = bad;
+      contents.weights[1].data = torch::arange(7, torch::kFloat32);
+      contents.weights[1].data[i] = bad;
       EXPECT_EQ(first_not_finite(contents), "v") << bad << " at " << i;
     }
   }

@@ -113,7 +113,7 @@ void change_state(const std::string& folder, const std::string& key,
     contents.config_yaml = old.config_yaml();
     contents.state = old.state();
     for (const auto& name : old.weight_names())
-      contents.weights.emplace_back(name, old.weight(name));
+      contents.weights.push_back(whole_piece("", name, old.weight(name)));
   }
   contents.state[key] = value;
   std::filesystem::remove_all(folder);

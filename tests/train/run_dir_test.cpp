@@ -17,7 +17,7 @@ namespace {
 CheckpointContents contents_at(int64_t step) {
   CheckpointContents contents;
   contents.step = step;
-  contents.weights = {{"w", torch::full({100, 30}, static_cast<double>(step))}};
+  contents.weights = {whole_piece("", "w", torch::full({100, 30}, static_cast<double>(step)))};
   contents.config_yaml = "a: 1\n";
   contents.state = {{"step", step}};
   return contents;
