@@ -26,6 +26,21 @@ std::string signed_text(std::string text) {
   return text.append(tandem::sha256_hex(std::as_bytes(std::span(without_digits)))).append(kAfter);
 }
 
+/// Readers compute with these: every element of the piece must lie in its slice, and that in the
+/// parameter.
+void check(const tandem::ManifestTensor::Piece& piece) {
+  int64_t elements = 1;
+  for (size_t d = 0; d < piece.global_shape.size(); ++d) {
+    const bool split = static_cast<int>(d) == piece.split_dim;
+    if (split)
+      require(0 <= piece.split_begin && piece.split_begin < piece.split_end &&
+              piece.split_end <= piece.global_shape[d]);
+    elements *= split ? piece.split_end - piece.split_begin : piece.global_shape[d];
+  }
+  require(piece.split_dim >= -1 && piece.split_dim < static_cast<int>(piece.global_shape.size()));
+  require(0 <= piece.begin && piece.begin <= piece.end && piece.end <= elements);
+}
+
 void read(const std::string& text) {
   using namespace tandem;
   Manifest manifest;
@@ -42,8 +57,7 @@ void read(const std::string& text) {
             file.bytes <= uint64_t{1} << 53);
     if (!file.tensors) continue;
     for (const auto& [key, tensor] : *file.tensors) {
-      if (tensor.piece)
-        require(0 <= tensor.piece->begin && tensor.piece->begin <= tensor.piece->end);
+      if (tensor.piece) check(*tensor.piece);
     }
   }
   const std::string written = manifest_text(manifest);

@@ -147,6 +147,7 @@ class Part {
   Communicator& save_;
   std::vector<Weight> weights_;   // in the order of the file
   std::vector<int64_t> writers_;  // ranks that have moments
+  Tensor in_, all_, whole_;       // what is sent, received and put together
   std::string optimizer_name_;    // of this rank's file
   std::optional<ManifestFile> optimizer_;
   // of rank 0
@@ -161,7 +162,8 @@ void Part::write(const std::string& partial, const std::string& folder) {
     check_pieces(contents_.optimizer);
   });
   const auto holdings = texts_on_first(save_, holdings_text(contents_));
-  read_plan(text_of_first(save_, [&] { return begin(partial, holdings); }));
+  const std::string plan = text_of_first(save_, [&] { return begin(partial, holdings); });
+  on_all_ranks(save_, [&] { read_plan(plan); });
   write_weights();
   on_all_ranks(save_, [&] { write_optimizer(partial); });
   const auto entries = texts_on_first(save_, optimizer_ ? manifest_file_text(*optimizer_) : "");
@@ -228,11 +230,26 @@ std::string Part::begin(const std::string& partial, const std::vector<std::strin
   return ordered_json{{"weights", std::move(weights)}, {"writers", std::move(writers)}}.dump();
 }
 
+/// Memory for gathering is taken here, where a rank that has none can still tell the others.
 void Part::read_plan(const std::string& text) {
   const ordered_json plan = parse_json(text);
-  for (const auto& item : plan.at("weights"))
-    weights_.push_back({item[0].get<std::string>(), item[1].get<int64_t>()});
   writers_ = plan.at("writers").get<std::vector<int64_t>>();
+  int64_t most = 0, largest = 0;
+  for (const auto& item : plan.at("weights")) {
+    weights_.push_back({item[0].get<std::string>(), item[1].get<int64_t>()});
+    if (weights_.back().most == 0) continue;
+    most = std::max(most, weights_.back().most);
+    if (is_first())
+      largest = std::max(largest, elements_of(holdings_.at(weights_.back().name).shape));
+  }
+  if (most == 0) return;
+  const int64_t at_once =
+      std::clamp<int64_t>(kGatheredBytes / int64_t{sizeof(float)} / save_.size(), 1, most);
+  in_ = torch::empty({at_once}, torch::kFloat32);
+  std::memset(in_.mutable_data_ptr(), 0, in_.nbytes());
+  if (!is_first()) return;
+  all_ = torch::empty({save_.size() * at_once}, torch::kFloat32);
+  whole_ = torch::empty({largest}, torch::kFloat32);
 }
 
 /// Gathers one weight after the other on rank 0, which writes them.
@@ -267,29 +284,22 @@ void Part::write_weights() {
   });
 }
 
-/// All of a weight, out of the pieces of all ranks; defined on rank 0.
+/// All of a weight, out of the pieces of all ranks; on rank 0, and there until the next one.
 Tensor Part::gather(const Weight& weight) {
   const auto mine = own(weight.name);
-  const int64_t ranks = save_.size();
-  const int64_t at_once =
-      std::clamp<int64_t>(kGatheredBytes / int64_t{sizeof(float)} / ranks, 1, weight.most);
-  Tensor in = torch::empty({at_once}, torch::kFloat32), all, whole;
-  std::memset(in.mutable_data_ptr(), 0, in.nbytes());
-  if (is_first()) {
-    all = torch::empty({ranks * at_once}, torch::kFloat32);
-    whole = torch::empty(holdings_.at(weight.name).shape, torch::kFloat32);
-  }
-  for (int64_t at = 0; at < weight.most; at += at_once) {
-    const int64_t n = std::min(at_once, weight.most - at);
+  const Holding* holding = is_first() ? &holdings_.at(weight.name) : nullptr;
+  Tensor whole = holding ? whole_.narrow(0, 0, elements_of(holding->shape)) : Tensor();
+  for (int64_t at = 0; at < weight.most; at += in_.numel()) {
+    const int64_t n = std::min(in_.numel(), weight.most - at);
     for_elements(mine, at, n, [&](size_t i, int64_t from, int64_t to, int64_t count) {
-      copy_floats(mine[i].data.const_data_ptr<float>() + from, in.mutable_data_ptr<float>() + to,
+      copy_floats(mine[i].data.const_data_ptr<float>() + from, in_.mutable_data_ptr<float>() + to,
                   count);
     });
-    Tensor part = is_first() ? all.narrow(0, 0, ranks * n) : Tensor();
-    save_.gather(part, in.narrow(0, 0, n), 0)->wait();
-    for (int64_t r = 0; is_first() && r < ranks; ++r) {
-      const auto& pieces = holdings_.at(weight.name).by_rank[static_cast<size_t>(r)];
-      const float* data = part.const_data_ptr<float>() + r * n;
+    Tensor all = holding ? all_.narrow(0, 0, save_.size() * n) : Tensor();
+    save_.gather(all, in_.narrow(0, 0, n), 0)->wait();
+    for (int64_t r = 0; holding && r < save_.size(); ++r) {
+      const auto& pieces = holding->by_rank[static_cast<size_t>(r)];
+      const float* data = all.const_data_ptr<float>() + r * n;
       for_elements(pieces, at, n, [&](size_t i, int64_t from, int64_t to, int64_t count) {
         Piece range = pieces[i];
         range.begin += from;
@@ -313,7 +323,7 @@ std::vector<TensorPiece> Part::own(const std::string& name) const {
 Tensor Part::own_whole(const std::string& name) const {
   const auto pieces = own(name);
   if (pieces.size() == 1) return pieces.front().data;
-  Tensor whole = torch::empty(holdings_.at(name).shape, torch::kFloat32);
+  Tensor whole = torch::empty({elements_of(holdings_.at(name).shape)}, torch::kFloat32);
   for (const auto& piece : pieces) put(piece, piece.data.const_data_ptr<float>(), whole);
   return whole;
 }

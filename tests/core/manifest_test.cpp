@@ -32,8 +32,9 @@ Manifest example() {
 }
 
 /// The same manifest with `from` replaced by `to` and its SHA-256 computed anew.
-std::string changed(const std::string& from, const std::string& to) {
-  std::string text = manifest_text(example());
+std::string changed(const std::string& from, const std::string& to,
+                    const Manifest& manifest = example()) {
+  std::string text = manifest_text(manifest);
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;
   text.replace(at, from.size(), to);
@@ -68,6 +69,42 @@ TEST(ManifestTest, IsReadBack) {
   EXPECT_EQ(piece->begin, 4);
   EXPECT_EQ(piece->end, 11);
   EXPECT_EQ(manifest_text(manifest), text);
+}
+
+/// The same with a piece of a slice: columns 1 and 2 of 5.
+Manifest with_slice() {
+  Manifest manifest = example();
+  auto& piece = manifest.files[4].second.tensors->at("exp_avg.b.weight").piece;
+  piece->begin = 1;
+  piece->end = 6;
+  piece->split_dim = 1;
+  piece->split_begin = 1;
+  piece->split_end = 3;
+  return manifest;
+}
+
+TEST(ManifestTest, APieceOfASliceIsReadBack) {
+  const std::string text = manifest_text(with_slice());
+  EXPECT_EQ(text, read_text(std::string(kSourceDir) + "/fuzz/seeds/manifest_split.json"));
+  const Manifest manifest = parse_manifest(text, "manifest.json");
+  const auto& tensors = *manifest.files[4].second.tensors;
+  const auto& piece = tensors.at("exp_avg.b.weight").piece;
+  EXPECT_EQ(piece->split_dim, 1);
+  EXPECT_EQ(piece->split_begin, 1);
+  EXPECT_EQ(piece->split_end, 3);
+  EXPECT_EQ(piece->begin, 1);
+  EXPECT_EQ(piece->end, 6);
+  EXPECT_EQ(tensors.at("exp_avg.a").piece->split_dim, -1);
+  EXPECT_EQ(manifest_text(manifest), text);
+}
+
+TEST(ManifestTest, AFileIsSentByItself) {
+  for (const auto& [name, file] : with_slice().files) {
+    const ManifestFile back = parse_manifest_file(manifest_file_text(file));
+    EXPECT_EQ(manifest_file_text(back), manifest_file_text(file)) << name;
+    EXPECT_EQ(back.bytes, file.bytes) << name;
+    EXPECT_EQ(back.tensors.has_value(), file.tensors.has_value()) << name;
+  }
 }
 
 TEST(ManifestTest, AnyFlippedBitIsFound) {
@@ -132,6 +169,24 @@ TEST(ManifestTest, RulesAreNamed) {
   expect_refused(changed("            3,\n", "            9007199254740992,\n"),
                  "optimizer-00001-of-00001.safetensors: tensor exp_avg.b.weight: global_shape "
                  "holds more than 2^53 elements");
+}
+
+TEST(ManifestTest, RulesOfSlicesAreNamed) {
+  const std::string begin = "optimizer-00001-of-00001.safetensors: tensor exp_avg.b.weight: ";
+  const auto expect = [&](const std::string& from, const std::string& to, const std::string& rule) {
+    expect_refused(changed(from, to, with_slice()), begin + rule);
+  };
+  expect("\"split_dim\": 1", "\"split_dim\": 2", "split_dim = 2, expected an integer in [0, 1]");
+  expect("\"split_dim\": 1", "\"split_dim\": -1", "split_dim = -1, expected an integer in [0, 1]");
+  expect("\"split_begin\": 1", "\"split_begin\": 5",
+         "split_begin = 5, expected an integer in [0, 4]");
+  expect("\"split_begin\": 1", "\"split_begin\": 3",
+         "split_end = 3, expected an integer in [4, 5]");
+  expect("\"split_end\": 3", "\"split_end\": 6", "split_end = 6, expected an integer in [2, 5]");
+  expect("\"end\": 6", "\"end\": 7", "end = 7, expected an integer in [1, 6]");  // 3 rows of 2
+  expect("\"split_dim\"", "\"split_dime\"", "split_dim is missing, expected an integer in [0, 1]");
+  expect("\"split_end\"", "\"split_ende\"", "split_end is missing, expected an integer in [2, 5]");
+  expect("            5\n", "            0\n", "split_dim divides a tensor without elements");
 }
 
 TEST(ManifestTest, NamesReachNoOtherFolder) {

@@ -118,3 +118,20 @@ mf("piece_without_parameter", signed(manifest(change=[lambda f: exp_avg(f).pop("
 mf("piece_past_the_end", signed(manifest(change=[lambda f: exp_avg(f).update(end=16)])), "{path}: optimizer-00001-of-00001.safetensors: tensor exp_avg.w: end = 16, expected an integer in [0, 15]")
 mf("piece_backwards", signed(manifest(change=[lambda f: exp_avg(f).update(begin=9, end=8)])), "{path}: optimizer-00001-of-00001.safetensors: tensor exp_avg.w: end = 8, expected an integer in [9, 15]")
 mf("shape_wraps", signed(manifest(change=[lambda f: exp_avg(f).update(global_shape=[1 << 40, 1 << 40])])), "{path}: optimizer-00001-of-00001.safetensors: tensor exp_avg.w: global_shape holds more than 2^53 elements")
+
+
+def split(**keys):
+    """Of 3 x 5 elements, the columns that `keys` say; the piece holds all of them."""
+    return lambda files: exp_avg(files).update({"split_dim": 1, "split_begin": 1, "split_end": 3, "end": 6} | keys)
+
+
+IN_PIECE = "{path}: optimizer-00001-of-00001.safetensors: tensor exp_avg.w: "
+mf("split_dim_past_the_shape", signed(manifest(change=[split(split_dim=2)])), IN_PIECE + "split_dim = 2, expected an integer in [0, 1]")
+mf("split_dim_negative", signed(manifest(change=[split(split_dim=-1)])), IN_PIECE + "split_dim = -1, expected an integer in [0, 1]")
+mf("split_dim_missing", signed(manifest(change=[split(), lambda f: exp_avg(f).pop("split_dim")])), IN_PIECE + "split_dim is missing, expected an integer in [0, 1]")
+mf("split_of_a_number", signed(manifest(change=[split(global_shape=[])])), IN_PIECE + "split_dim = 1, expected an integer in [0, -1]")
+mf("split_of_nothing", signed(manifest(change=[split(global_shape=[3, 0])])), IN_PIECE + "split_dim divides a tensor without elements")
+mf("split_past_the_end", signed(manifest(change=[split(split_end=6)])), IN_PIECE + "split_end = 6, expected an integer in [2, 5]")
+mf("split_empty", signed(manifest(change=[split(split_end=1)])), IN_PIECE + "split_end = 1, expected an integer in [2, 5]")
+mf("split_huge", signed(manifest(change=[split(split_begin=1 << 62)])), IN_PIECE + "split_begin = 4611686018427387904, expected an integer in [0, 4]")
+mf("piece_past_its_slice", signed(manifest(change=[split(end=7)])), IN_PIECE + "end = 7, expected an integer in [0, 6]")

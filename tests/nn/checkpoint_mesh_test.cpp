@@ -16,16 +16,20 @@ namespace {
 /// Parameters that ranks divide in every way: nothing evenly where that may be.
 class Divided : public Module {
  public:
-  explicit Divided(Communicator& tensor) {
+  Divided() {
     declare(*this, "rows", {7, 5}, init_normal(1), Split::kRows);
     declare(*this, "columns", {6, 11}, init_normal(1), Split::kColumns);
     declare(*this, "heads", {12, 3}, init_normal(1), Split::kRows, true, /*split_unit=*/2);
     declare(*this, "few", {2, 4}, init_normal(1), Split::kRows);  // whole with three ranks
     declare(*this, "norm", {5}, init_uniform(1));
     declare(*this, "scalar", {}, init_uniform(1));
-    split_over(*this, tensor);
   }
 };
+std::shared_ptr<Divided> divided_over(Communicator& tensor) {
+  const auto model = std::make_shared<Divided>();
+  split_over(*model, tensor);
+  return model;
+}
 
 constexpr const char* kKinds[] = {"", "exp_avg", "exp_avg_sq"};
 
@@ -54,8 +58,7 @@ CheckpointContents contents_of(const Mesh& mesh) {
     contents.tokenizer_model = "a tokenizer's bytes";
   }
   if (mesh.replica->rank() > 0) return contents;
-  const Divided model(*mesh.tensor);
-  for (const auto& info : parameters_info(model)) {
+  for (const auto& info : parameters_info(*divided_over(*mesh.tensor))) {
     if (!info.divided() && mesh.tensor->rank() > 0) continue;
     const auto [begin, end] = share_of(mesh, info);
     for (const std::string kind : kKinds) {
@@ -75,12 +78,12 @@ void write_by(const MeshShape& shape, const std::string& folder) {
 void expect_read_by(const MeshShape& shape, const std::string& folder) {
   run_mesh(shape, [&](Mesh& mesh, int64_t) {
     const Checkpoint checkpoint(folder);
-    Divided model(*mesh.tensor);
-    checkpoint.check_weights(model);
-    materialise_empty(model, torch::kCPU, torch::kFloat32);
-    checkpoint.load_weights(model);
-    for (const auto& info : parameters_info(model)) {
-      EXPECT_TRUE(model.named_parameters()[info.name].equal(local_part(info, global("", info))))
+    const auto model = divided_over(*mesh.tensor);
+    checkpoint.check_weights(*model);
+    materialise_empty(*model, torch::kCPU, torch::kFloat32);
+    checkpoint.load_weights(*model);
+    for (const auto& info : parameters_info(*model)) {
+      EXPECT_TRUE(model->named_parameters()[info.name].equal(local_part(info, global("", info))))
           << info.name;
       const auto [begin, end] = share_of(mesh, info);
       for (const std::string kind : kKinds) {
@@ -140,8 +143,7 @@ TEST(CheckpointMeshTest, WeightsAreReadWhole) {
   const TempFolder folder;
   write_by({.data = 2, .tensor = 2}, folder / "c");
   const Checkpoint checkpoint(folder / "c");
-  const auto alone = make_single_communicator("tensor");
-  for (const auto& info : parameters_info(Divided(*alone)))
+  for (const auto& info : parameters_info(Divided()))
     EXPECT_TRUE(checkpoint.weight(info.name).equal(global("", info))) << info.name;
 }
 
@@ -262,9 +264,8 @@ TEST(CheckpointMeshTest, AMissingPieceOfAMomentIsNamed) {
             (std::vector<std::string>{"", ""}));
   EXPECT_TRUE(exists(path + "/optimizer-00001-of-00001.safetensors"));
   const Checkpoint checkpoint(path);
-  const auto alone = make_single_communicator("tensor");
   const auto error_of_moment = [&](const std::string& name) {
-    for (const auto& info : parameters_info(Divided(*alone))) {
+    for (const auto& info : parameters_info(Divided())) {
       if (info.name != name) continue;
       Tensor part = torch::empty({info.numel()});
       return error_of([&] { checkpoint.load_part("exp_avg", info, 0, info.numel(), part); });

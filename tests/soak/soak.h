@@ -61,6 +61,11 @@ class Draws {
 /// rows * 204 bytes of tensors. No tensor is the same at two steps.
 CheckpointContents contents_at(int64_t step, int64_t rows = 13);
 
+/// The checkpoints of this step are written by two ranks, half of each tensor by either.
+constexpr int64_t kStepOfRanks = 6;
+/// write_checkpoint() of contents_at(step), by one process or by ranks.
+void write_at(int64_t step, const std::string& folder);
+
 /// Name and bytes of each file of a folder, read without the calls that faults.cpp defines.
 using Files = std::map<std::string, std::string>;
 Files files_of(const std::string& folder);
@@ -68,7 +73,7 @@ void write_bytes(const std::string& path, const std::string& bytes);
 /// Where two folders differ, in a few words; empty where they do not.
 std::string difference(const Files& expected, const Files& found);
 
-/// The files of contents_at(step), written once in peace.
+/// The files of write_at(step), written once in peace.
 class Golden {
  public:
   explicit Golden(std::string folder) : folder_(std::move(folder)) {}
