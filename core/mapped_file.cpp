@@ -87,6 +87,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+void MappedFile::will_read(size_t offset, size_t n) const {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = offset / page * page;
+  ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, offset + n - begin, MADV_WILLNEED);
+}
+
 MappedFile::~MappedFile() {
   if (bytes_.empty()) return;
   forget_mapping(bytes_.data());

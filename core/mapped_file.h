@@ -13,6 +13,8 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Bytes [offset, offset + n) are read soon: a disk brings them meanwhile, and no others. Does not wait for it, and nothing depends on it.
+  void will_read(size_t offset, size_t n) const;
   const std::string& path() const { return path_; }
 
  private:

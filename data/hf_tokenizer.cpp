@@ -1,11 +1,9 @@
 #include "data/hf_tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
-#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -14,210 +12,18 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "data/byte_level_tokenizer.h"
-#include "data/utf8.h"
+#include "data/hf_json.h"
+#include "data/hf_model.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kLongestShown = 100;  // bytes of a string in a message
-
-std::runtime_error refuse(const std::string& what) { return std::runtime_error(what); }
-
-/// A value for a message.
-std::string shown(const ordered_json& value) {
-  if (value.is_string()) return json_string(value.get_ref<const std::string&>(), kLongestShown);
-  return value.is_structured() ? value.type_name() : value.dump();
-}
-
-/// The member, or null where there is none.
-const ordered_json& member(const ordered_json& object, const char* key) {
-  static const ordered_json null;
-  const auto found = object.find(key);
-  return found == object.end() ? null : *found;
-}
-
-void expect_object(const ordered_json& value, const std::string& what,
-                   std::initializer_list<std::string_view> keys) {
-  if (!value.is_object()) throw refuse(what + " is " + shown(value) + ", expected an object");
-  for (const auto& [key, unused] : value.items()) {
-    if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
-    throw refuse(what + " has the unknown key " + json_string(key, kLongestShown));
-  }
-}
-
-bool flag(const ordered_json& object, const std::string& what, const char* key, bool absent) {
-  const ordered_json& value = member(object, key);
-  if (value.is_null()) return absent;
-  if (!value.is_boolean()) {
-    throw refuse(what + "." + key + " = " + shown(value) + ", expected true or false");
-  }
-  return value.get<bool>();
-}
-
-/// "type" of a part, or what stands in its place.
-std::string type_of(const ordered_json& part) {
-  if (part.is_object() && member(part, "type").is_string()) {
-    return one_line(member(part, "type").get_ref<const std::string&>());
-  }
-  return part.is_null() ? "null" : "without a type";
-}
-
 std::string types_of(const ordered_json& parts) {
   std::string types;
   for (const ordered_json& part : parts) types += (types.empty() ? "" : ", ") + type_of(part);
   return one_line(types);
-}
-
-/// The list of a Sequence, which must be one.
-const ordered_json& list_of(const ordered_json& sequence, const std::string& what,
-                            const char* key) {
-  expect_object(sequence, what, {"type", key});
-  const ordered_json& list = member(sequence, key);
-  if (!list.is_array()) throw refuse(what + "." + key + " is not a list");
-  return list;
-}
-
-/// GPT-2's spelling of bytes: those that print stand for themselves, the others are the characters
-/// from U+0100 on, in order.
-const std::array<int, 0x144>& byte_of_character() {
-  static const auto table = [] {
-    std::array<int, 0x144> bytes;
-    bytes.fill(-1);
-    int next = 0x100;
-    for (int byte = 0; byte < 256; ++byte) {
-      const bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
-      bytes[static_cast<size_t>(prints ? byte : next++)] = byte;
-    }
-    return bytes;
-  }();
-  return table;
-}
-
-/// The bytes that a token of the vocabulary spells; empty when it has other characters.
-std::string bytes_of(std::string_view token) {
-  std::string bytes;
-  while (!token.empty()) {
-    const auto lead = static_cast<unsigned char>(token[0]);
-    const size_t length = utf8_length(token);
-    if (length == 0 || length > 2) return "";
-    size_t character = lead;
-    if (length == 2)
-      character = (lead & 0x1Fu) << 6 | (static_cast<unsigned char>(token[1]) & 0x3F);
-    if (character >= byte_of_character().size() || byte_of_character()[character] < 0) return "";
-    bytes.push_back(static_cast<char>(byte_of_character()[character]));
-    token.remove_prefix(length);
-  }
-  return bytes;
-}
-
-std::string token_shown(const std::string& token) { return json_string(token, kLongestShown); }
-
-void check_length(const std::string& token, const std::string& what) {
-  if (!token.empty() && token.size() <= kMaxTokenBytes) return;
-  throw refuse(what + " has " + std::to_string(token.size()) + " bytes, expected 1 to " +
-               std::to_string(kMaxTokenBytes));
-}
-
-struct Model {
-  std::unordered_map<std::string, int32_t> ids;  // of the vocabulary, as it is spelled there
-  std::vector<std::string> bytes;                // of each id
-  std::vector<ByteBpe::Merge> merges;
-  bool ignore_merges = false;
-};
-
-void read_vocab(const ordered_json& vocab, Model& model) {
-  if (!vocab.is_object()) throw refuse("model.vocab is missing, expected an object");
-  for (const auto& [token, id] : vocab.items()) {
-    check_length(token, "model.vocab: a token");
-    const bool fits = id.is_number_unsigned() && id.get<uint64_t>() < kMaxTokenId;
-    if (!fits) {
-      throw refuse("model.vocab: " + token_shown(token) + " has the id " + shown(id) +
-                   ", expected an integer in [0, " + std::to_string(kMaxTokenId - 1) + "]");
-    }
-    const auto place = id.get<size_t>();
-    if (place >= model.bytes.size()) model.bytes.resize(place + 1);
-    model.ids.emplace(token, static_cast<int32_t>(place));
-  }
-  std::vector<bool> taken(model.bytes.size());
-  for (const auto& [token, id] : vocab.items()) {
-    const auto place = id.get<size_t>();
-    if (taken[place]) throw refuse("model.vocab: id " + shown(id) + " is there twice");
-    taken[place] = true;
-    model.bytes[place] = bytes_of(token);
-  }
-}
-
-/// The two sides of a merge: "a b", or ["a", "b"] in newer files.
-std::pair<std::string, std::string> sides_of(const ordered_json& merge, const std::string& what) {
-  if (merge.is_string()) {
-    const std::string& text = merge.get_ref<const std::string&>();
-    const size_t space = text.find(' ');
-    if (space != text.npos && text.find(' ', space + 1) == text.npos) {
-      return {text.substr(0, space), text.substr(space + 1)};
-    }
-  } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-             merge[1].is_string()) {
-    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
-  }
-  throw refuse(what + " is " + shown(merge) + ", expected \"a b\" or [\"a\", \"b\"]");
-}
-
-void read_merges(const ordered_json& merges, Model& model) {
-  if (!merges.is_array()) throw refuse("model.merges is missing, expected a list");
-  std::unordered_set<int64_t> pairs;
-  for (size_t i = 0; i < merges.size(); ++i) {
-    const std::string what = "model.merges[" + std::to_string(i) + "]";
-    if (i == 0 && merges[i].is_string() &&
-        merges[i].get_ref<const std::string&>().starts_with("#version")) {
-      continue;  // the first line of an old merges.txt
-    }
-    const auto [left, right] = sides_of(merges[i], what);
-    const auto id_of = [&](const std::string& token) {
-      const auto found = model.ids.find(token);
-      if (found == model.ids.end()) {
-        throw refuse(what + ": " + token_shown(token) + " is not in the vocabulary");
-      }
-      if (model.bytes[static_cast<size_t>(found->second)].empty()) {
-        throw refuse(what + ": " + token_shown(token) + " does not stand for bytes");
-      }
-      return found->second;
-    };
-    const ByteBpe::Merge merge = {id_of(left), id_of(right), id_of(left + right)};
-    if (!pairs.insert(int64_t{merge.left} << 32 | merge.right).second) {
-      throw refuse(what + " is there twice");
-    }
-    model.merges.push_back(merge);
-  }
-}
-
-Model read_model(const ordered_json& json) {
-  const std::string type = type_of(json);
-  // Older files give no type.
-  if (!json.is_object() || (type != "BPE" && !member(json, "type").is_null())) {
-    throw refuse("model " + type + ", expected BPE");
-  }
-  expect_object(json, "model",
-                {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-                 "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
-  const ordered_json& dropout = member(json, "dropout");
-  if (!dropout.is_null() && dropout != 0.0) {
-    throw refuse("model.dropout = " + shown(dropout) + ", expected null");
-  }
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const ordered_json& value = member(json, key);
-    if (value.is_null() || value == "") continue;
-    throw refuse(std::string("model.") + key + " = " + shown(value) + ", expected null");
-  }
-  if (flag(json, "model", "byte_fallback", false)) {
-    throw refuse("model.byte_fallback = true, expected false: bytes have tokens of their own");
-  }
-  Model model;
-  model.ignore_merges = flag(json, "model", "ignore_merges", false);
-  read_vocab(member(json, "vocab"), model);
-  read_merges(member(json, "merges"), model);
-  return model;
 }
 
 /// Whether the text is brought to normal form C.
@@ -298,7 +104,7 @@ auto in(const std::string& place, const Read& read) {
 
 /// The library does not take ids from here, but from the vocabulary, or counts on from there: a
 /// file that says otherwise is not what was trained with it.
-std::vector<AddedToken> read_added_tokens(const ordered_json& list, Model& model) {
+std::vector<AddedToken> read_added_tokens(const ordered_json& list, HfModel& model) {
   if (list.is_null()) return {};
   if (!list.is_array()) throw refuse("added_tokens is not a list");
   std::vector<AddedToken> added;
@@ -370,7 +176,7 @@ std::unique_ptr<Tokenizer> make(std::string text, const std::string& path) {
   const PreTokenizer pre_tokenizer = read_pre_tokenizer(member(json, "pre_tokenizer"));
   const std::string decoder = type_of(member(json, "decoder"));
   if (decoder != "ByteLevel") throw refuse("decoder " + decoder + ", expected ByteLevel");
-  Model model = read_model(member(json, "model"));
+  HfModel model = read_hf_model(member(json, "model"));
   auto added = read_added_tokens(member(json, "added_tokens"), model);
 
   auto size = static_cast<int64_t>(model.bytes.size());

@@ -44,6 +44,17 @@ Loader::~Loader() {
   thread_.join();
 }
 
+/// Up to two more, so that they get ahead of the reading, but the first is not kept waiting until
+/// all are asked for.
+void Loader::ask_for_groups() {
+  for (int i = 0; i < 2 && static_cast<int64_t>(asked_.size()) <= ahead_; ++i) {
+    if (!asked_.empty() && asked_.back().n < 1) return;  // the end
+    const SampleRange group = groups_(next_asked_++);
+    for (int64_t r = 0; r < group.n; ++r) sampler_->will_fill(group.first + r);
+    asked_.push_back(group);
+  }
+}
+
 std::unique_ptr<RowsMemory> Loader::read_group(SampleRange group) const {
   auto memory = make_memory_(group.n, sampler_->context_length(), sampler_->weighted());
   for (int64_t r = 0; r < group.n; ++r) sampler_->fill(group.first + r, memory->view(), r);
@@ -59,7 +70,9 @@ void Loader::read_ahead() {
     std::unique_ptr<RowsMemory> rows;
     std::exception_ptr error;
     try {
-      const SampleRange group = groups_(k);
+      ask_for_groups();
+      const SampleRange group = asked_.front();
+      asked_.pop_front();
       if (group.n < 0) {
         throw std::logic_error("Loader: group " + std::to_string(k) + " has " +
                                std::to_string(group.n) + " rows, expected at least 0");

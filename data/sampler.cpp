@@ -20,7 +20,13 @@ struct WindowView::Epoch {
 
 struct WindowView::Kept {
   std::mutex mutex;
-  std::shared_ptr<const Epoch> last;
+  std::shared_ptr<const Epoch> epochs[2];  // of even and of odd number
+};
+
+struct WindowView::Part {
+  int64_t in_file = 0;  // its first token
+  int64_t column = 0;   // of the row, where that stands
+  int64_t tokens = 0;   // the last of which may be one beyond the row
 };
 
 WindowView::WindowView(DocumentView documents, int64_t context_length, const std::string& shuffle,
@@ -69,7 +75,9 @@ std::vector<int64_t> WindowView::make_begins() const {
 
 std::shared_ptr<const WindowView::Epoch> WindowView::shuffled_epoch(int64_t number) const {
   const std::lock_guard lock(kept_->mutex);
-  if (kept_->last && kept_->last->number == number) return kept_->last;
+  auto& kept = kept_->epochs[number % 2];
+  if (kept && kept->number == number) return kept;
+  kept.reset();
   auto made = std::make_shared<Epoch>();
   const auto& in_view = begins();
   const auto documents = static_cast<uint64_t>(documents_.documents());
@@ -84,7 +92,42 @@ std::shared_ptr<const WindowView::Epoch> WindowView::shuffled_epoch(int64_t numb
     made->order.push_back(document);
     made->begin.push_back(made->begin.back() + in_view[document + 1] - in_view[document]);
   }
-  return kept_->last = std::move(made);
+  return kept = std::move(made);
+}
+
+/// Calls each(part) for the documents of window `k` in order, an empty one left out.
+template <typename Each>
+void WindowView::for_each_part(int64_t k, const Each& each) const {
+  if (k < 0) throw std::logic_error("WindowView: window " + std::to_string(k));
+  const int64_t number = k / windows_;
+  int64_t w = k % windows_;
+  if (shuffle_ != "none") {
+    const auto stream = stream_.fork("windows").fork(static_cast<uint64_t>(number));
+    w = static_cast<int64_t>(
+        Permutation(static_cast<uint64_t>(windows_), stream)(static_cast<uint64_t>(w)));
+  }
+  const auto shuffled = shuffle_ == "documents" ? shuffled_epoch(number) : nullptr;
+  const auto& first_tokens = shuffled ? shuffled->begin : begins();
+
+  // T inputs and, one on, T targets: T + 1 tokens of the stream, behind whose end all is padding.
+  const int64_t begin = w * context_length_, end = begin + context_length_ + 1;
+  auto d =
+      std::upper_bound(first_tokens.begin(), first_tokens.end(), begin) - first_tokens.begin() - 1;
+  for (; d < documents_.documents() && first_tokens[d] < end; ++d) {
+    const int64_t in_view = shuffled ? shuffled->order[d] : d;
+    const int64_t first = first_tokens[d] + padding_before(in_view);  // behind its padding
+    const int64_t from = std::max(begin, first);
+    const int64_t tokens = std::min(end, first + documents_.length(in_view)) - from;
+    if (tokens <= 0) continue;  // an empty document, or only padding of it is in the window
+    const int64_t in_file =
+        documents_.file().document_begins()[documents_.in_file(in_view)] + (from - first);
+    each(Part{.in_file = in_file, .column = from - begin, .tokens = tokens});
+  }
+}
+
+void WindowView::will_fill(int64_t k) const {
+  for_each_part(k,
+                [&](const Part& part) { documents_.file().will_read(part.in_file, part.tokens); });
 }
 
 void WindowView::fill(int64_t k, bool mask_documents, const RowsView& rows, int64_t r) const {
@@ -97,16 +140,6 @@ void WindowView::fill(int64_t k, bool mask_documents, const RowsView& rows, int6
                            " weights, expected rows of " + std::to_string(context_length_) +
                            (file.has_weights() ? " with weights" : ""));
   }
-  const int64_t number = k / windows_;
-  int64_t w = k % windows_;
-  if (shuffle_ != "none") {
-    const auto stream = stream_.fork("windows").fork(static_cast<uint64_t>(number));
-    w = static_cast<int64_t>(
-        Permutation(static_cast<uint64_t>(windows_), stream)(static_cast<uint64_t>(w)));
-  }
-  const auto shuffled = shuffle_ == "documents" ? shuffled_epoch(number) : nullptr;
-  const auto& first_tokens = shuffled ? shuffled->begin : begins();
-
   const int64_t T = context_length_;
   int64_t* const tokens = rows.tokens + r * T;
   int64_t* const targets = rows.targets + r * T;
@@ -118,37 +151,25 @@ void WindowView::fill(int64_t k, bool mask_documents, const RowsView& rows, int6
   if (weights) std::fill_n(weights, T, 0.0f);
   rows.samples[r] = 0;
 
-  // T inputs and, one on, T targets: T + 1 tokens of the stream, behind whose end all is padding.
-  const int64_t begin = w * T, end = begin + T + 1;
   int32_t document = 0;  // counted within the row
-  auto d =
-      std::upper_bound(first_tokens.begin(), first_tokens.end(), begin) - first_tokens.begin() - 1;
-  for (; d < documents_.documents() && first_tokens[d] < end; ++d) {
-    const int64_t in_view = shuffled ? shuffled->order[d] : d;
-    const int64_t first = first_tokens[d] + padding_before(in_view);  // behind its padding
-    const int64_t from = std::max(begin, first);
-    const int64_t take = std::min(end, first + documents_.length(in_view)) - from;
-    if (take <= 0) continue;  // an empty document, or only padding of it is in the window
-
-    // Its tokens stand at columns [at, at + take), of which the last may be one beyond the row.
-    const int64_t at = from - begin, n = std::min(take, T - at);
-    const int64_t in_file = file.document_begins()[documents_.in_file(in_view)] + (from - first);
-    file.read(in_file, {tokens + at, static_cast<size_t>(n)});
-    std::fill_n(segment + at, n, mask_documents ? document : 0);
+  for_each_part(k, [&](const Part& part) {
+    const int64_t n = std::min(part.tokens, T - part.column);
+    file.read(part.in_file, {tokens + part.column, static_cast<size_t>(n)});
+    std::fill_n(segment + part.column, n, mask_documents ? document : 0);
     ++document;
 
     // The token at column t + 1 is the target of column t. A document's first is one only where
     // what stands before it is seen.
-    const int64_t unscored = at == 0 || mask_documents ? 1 : 0;
-    const int64_t column = at + unscored - 1;
-    const auto scored = static_cast<size_t>(take - unscored);
-    file.read(in_file + unscored, {targets + column, scored});
+    const int64_t unscored = part.column == 0 || mask_documents ? 1 : 0;
+    const int64_t column = part.column + unscored - 1;
+    const auto scored = static_cast<size_t>(part.tokens - unscored);
+    file.read(part.in_file + unscored, {targets + column, scored});
     if (file.has_weights()) {
-      file.read_weights(in_file + unscored, {weights + column, scored});
+      file.read_weights(part.in_file + unscored, {weights + column, scored});
     } else if (weights) {
       std::fill_n(weights + column, scored, 1.0f);
     }
-  }
+  });
 }
 
 Row WindowView::window(int64_t k, bool mask_documents) const {
@@ -261,6 +282,11 @@ void Sampler::fill(int64_t sample, const RowsView& rows, int64_t r) const {
   const auto [source, index] = mixture_.pick(sample);
   views_[source].fill(index, mask_documents_, rows, r);
   rows.samples[r] = sample;
+}
+
+void Sampler::will_fill(int64_t sample) const {
+  const auto [source, index] = mixture_.pick(sample);
+  views_[source].will_fill(index);
 }
 
 bool Sampler::weighted() const {

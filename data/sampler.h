@@ -34,11 +34,16 @@ class WindowView {
   Row window(int64_t k, bool mask_documents) const;
   /// The same into row `r` of `rows`, whose length is the context length; weights, where `rows` has some, are 1 for the scored targets of a file without.
   void fill(int64_t k, bool mask_documents, const RowsView& rows, int64_t r) const;
+  /// Window `k` is filled soon: a disk brings its tokens meanwhile. Does not wait.
+  void will_fill(int64_t k) const;
   const DocumentView& documents() const { return documents_; }
 
  private:
   struct Epoch;  // the documents of a shuffled epoch's stream
-  struct Kept;   // the one used last
+  struct Kept;   // two of them: while rows of one are read, those of the next are asked for
+  struct Part;   // the tokens of a document that stand in a window
+  template <typename Each>
+  void for_each_part(int64_t k, const Each& each) const;
   std::shared_ptr<const Epoch> shuffled_epoch(int64_t number) const;
   int64_t padding_before(int64_t document) const;  // tokens of padding in front of one of the view's
   std::vector<int64_t> make_begins() const;
@@ -76,6 +81,8 @@ class Sampler {
   Row row(int64_t sample) const;
   /// The same into row `r` of `rows`, whose length is the context length.
   void fill(int64_t sample, const RowsView& rows, int64_t r) const;
+  /// The sample is filled soon: a disk brings its tokens meanwhile. Does not wait.
+  void will_fill(int64_t sample) const;
   int64_t context_length() const { return context_length_; }
   bool weighted() const;                      ///< whether any source has weights of targets
   int64_t tokens_per_epoch() const;           ///< over all sources, padding included

@@ -229,7 +229,7 @@ std::span<const std::byte> TokenFile::bytes_of(const Piece& piece) const {
 
 void TokenFile::check_range(int64_t begin, size_t n) const {
   const auto count = static_cast<int64_t>(n);
-  if (begin < 0 || count > tokens() || begin > tokens() - count) {
+  if (begin < 0 || count < 0 || count > tokens() || begin > tokens() - count) {
     throw std::logic_error("TokenFile: [" + text(begin) + ", " + text(begin + count) + ") of " +
                            text(tokens()) + " tokens of " + prefix_);
   }
@@ -249,26 +249,46 @@ void TokenFile::read_weights(int64_t begin, std::span<float> out) const {
   }
 }
 
-void TokenFile::read(int64_t begin, std::span<int64_t> out) const {
-  check_range(begin, out.size());
+/// Calls each(piece, from, n) for tokens [begin, begin + n) of the stream: n from the piece's token
+/// `from` on.
+template <typename Each>
+void TokenFile::for_each_piece(int64_t begin, int64_t n, const Each& each) const {
   auto piece = std::upper_bound(pieces_.begin(), pieces_.end(), begin,
                                 [](int64_t token, const Piece& p) { return token < p.end; });
-  for (; !out.empty(); ++piece) {
-    const int64_t from = begin - piece->begin;  // in this piece
-    const auto part = out.first(std::min(out.size(), static_cast<size_t>(piece->end - begin)));
-    const auto bytes = bytes_of(*piece).subspan(static_cast<size_t>(from * dtype_->bytes));
+  const int64_t end = begin + n;
+  for (; begin < end; ++piece) {
+    each(*piece, begin - piece->begin, std::min(end, piece->end) - begin);
+    begin = piece->end;
+  }
+}
+
+void TokenFile::read(int64_t begin, std::span<int64_t> out) const {
+  check_range(begin, out.size());
+  for_each_piece(begin, std::ssize(out), [&](const Piece& piece, int64_t from, int64_t n) {
+    const auto part = out.first(static_cast<size_t>(n));
+    const auto bytes = bytes_of(piece).subspan(static_cast<size_t>(from * dtype_->bytes));
     with_type(*dtype_, [&]<typename T>(T) {
       widen<T>(bytes, part);
       if (std::is_unsigned_v<T>) return;
       for (size_t i = 0; i < part.size(); ++i) {
         if (part[i] >= 0) continue;
-        throw bad_file(piece->file.path(), "token " + text(from + static_cast<int64_t>(i)) +
-                                               " is " + text(part[i]) + ", expected 0 or more");
+        throw bad_file(piece.file.path(), "token " + text(from + static_cast<int64_t>(i)) + " is " +
+                                              text(part[i]) + ", expected 0 or more");
       }
     });
-    begin += static_cast<int64_t>(part.size());
     out = out.subspan(part.size());
-  }
+  });
+}
+
+void TokenFile::will_read(int64_t begin, int64_t n) const {
+  check_range(begin, static_cast<size_t>(n));
+  for_each_piece(begin, n, [&](const Piece& piece, int64_t from, int64_t part) {
+    piece.file.will_read(static_cast<size_t>(piece.offset + from * dtype_->bytes),
+                         static_cast<size_t>(part * dtype_->bytes));
+  });
+  if (!weights_) return;
+  weights_->will_read(static_cast<size_t>(begin) * sizeof(float),
+                      static_cast<size_t>(n) * sizeof(float));
 }
 
 std::string TokenFile::content_hash() const {

@@ -46,6 +46,8 @@ class TokenFile {
   /// Weights of tokens [begin, begin + out.size()) as targets. Throws bad_file for one that is not finite and >= 0,
   /// std::logic_error when the file was opened without.
   void read_weights(int64_t begin, std::span<float> out) const;
+  /// Tokens [begin, begin + n), and their weights where the file was opened with them, are read soon: a disk brings them meanwhile, several such parts side by side. Does not wait.
+  void will_read(int64_t begin, int64_t n) const;
   bool has_weights() const { return weights_.has_value(); }
   const char* dtype() const { return dtype_->name; }  ///< "uint16"
   const char* format() const { return format_; }  ///< "indexed", "packed", "headerless"
@@ -69,6 +71,8 @@ class TokenFile {
   void cut_documents(const TokenFileSpec& spec);
   std::span<const std::byte> bytes_of(const Piece& piece) const;
   void check_range(int64_t begin, size_t count) const;
+  template <typename Each>
+  void for_each_piece(int64_t begin, int64_t n, const Each& each) const;
   std::string path_, prefix_, rule_;  // rule_: how documents were cut and their type, where no index says it
   const char* format_ = "";
   const TokenDtype* dtype_ = nullptr;

@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <filesystem>
+#include <exception>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -20,6 +19,7 @@
 #include "data/document_split.h"
 #include "data/token_file_writer.h"
 #include "data/token_manifest.h"
+#include "data/tokenize_check.h"
 #include "data/tokenize_journal.h"
 
 namespace tandem {
@@ -39,11 +39,14 @@ struct EncodedBlock {
   std::optional<std::string> sha256 = {};
 };
 
-EncodedBlock encode(const Tokenizer& tokenizer, const TokenizeJob& job, const TextBlock& block) {
+/// `stopped`: nobody takes the block any more, and what is left of it is not encoded.
+EncodedBlock encode(const Tokenizer& tokenizer, const TokenizeJob& job, const TextBlock& block,
+                    const std::atomic<bool>& stopped) {
   EncodedBlock out{.file = block.file,
                    .packed_bytes = static_cast<int64_t>(block.packed_bytes),
                    .sha256 = block.sha256};
   const auto add = [&](std::string_view text) {
+    if (stopped) return;
     const size_t begin = out.ids.size();
     if (job.bos) out.ids.push_back(*job.bos);
     const size_t text_begin = out.ids.size();
@@ -57,58 +60,6 @@ EncodedBlock encode(const Tokenizer& tokenizer, const TokenizeJob& job, const Te
   };
   out.counts = for_each_document(block, job.documents, add);
   return out;
-}
-
-void check_id(const Tokenizer& tokenizer, const char* name, std::optional<int32_t> id) {
-  if (id && (*id < 0 || *id >= tokenizer.vocab_size())) {
-    throw bad_value(
-        {}, name, std::to_string(*id),
-        "a token of the vocabulary, 0 to " + std::to_string(tokenizer.vocab_size() - 1));
-  }
-}
-
-/// Throws bad_usage where `prefix` names no file, or one that would itself be read as text by the
-/// next job over the input.
-void check_output(const char* flag, const std::string& prefix, const std::string& input) {
-  const std::string stem = token_prefix(prefix);
-  if (stem.empty() || stem.ends_with('/')) {
-    throw bad_value({}, flag, prefix, "a prefix of files, such as data/books");
-  }
-  if (!is_directory(input)) return;
-  const auto folder = std::filesystem::weakly_canonical(input);
-  const auto inside =
-      std::filesystem::weakly_canonical(std::filesystem::absolute(stem)).lexically_relative(folder);
-  if (!inside.empty() && *inside.begin() != "..") {
-    throw bad_usage(std::string(flag) + " " + prefix + " lies in the input " + input +
-                    ", and would be read as text; name another folder");
-  }
-}
-
-void check(const Tokenizer& tokenizer, const TokenizeJob& job) {
-  if (job.threads < 1 || job.block_bytes < 1 || job.commit_bytes < 1 ||
-      job.documents.json_keys.empty()) {
-    throw std::logic_error("tokenize: threads = " + std::to_string(job.threads) +
-                           ", block_bytes = " + std::to_string(job.block_bytes) +
-                           ", commit_bytes = " + std::to_string(job.commit_bytes) + ", " +
-                           std::to_string(job.documents.json_keys.size()) +
-                           " keys, expected at least 1 of each");
-  }
-  check_output("--output", job.output, job.input);
-  if (!job.validation_output.empty()) {
-    check_output("--validation-output", job.validation_output, job.input);
-    if (!(job.validation_fraction > 0 && job.validation_fraction < 1)) {
-      throw bad_value({}, "--validation-fraction", json_number(job.validation_fraction),
-                      "a number above 0 and below 1");
-    }
-  }
-  const auto place = [](const std::string& prefix) {
-    return std::filesystem::absolute(token_prefix(prefix)).lexically_normal();
-  };
-  if (!job.validation_output.empty() && place(job.output) == place(job.validation_output)) {
-    throw bad_usage("--output and --validation-output are both " + job.output);
-  }
-  check_id(tokenizer, "bos", job.bos);
-  check_id(tokenizer, "eos", job.eos);
 }
 
 /// Keeps a second job away from the same output: it would go on from the journal of the first one
@@ -158,17 +109,19 @@ class Tokenization {
     check_bad_lines_so_far(job_.input, place_.counts, job_.max_bad_lines);
     report(progress);
     auto reported = std::chrono::steady_clock::now();
-    std::atomic<bool> stopped = false;  // outlives the thread that reads it
+    std::atomic<bool> stopped = false;  // outlives the threads that read it
+    const auto stops = [&] {
+      if (!stop || !stop()) return false;
+      stopped = true;
+      commit();
+      return true;
+    };
     OrderedPipeline<TextBlock, EncodedBlock> blocks(stages(stopped), job_.threads, most_bytes());
     int64_t uncommitted = 0;
     while (true) {
       while (!blocks.ready_within(kBetweenReports)) {
         report(progress);
-        if (stop && stop()) {
-          stopped = true;
-          commit();
-          return false;
-        }
+        if (stops()) return false;
       }
       const auto block = blocks.next();
       if (!block) break;
@@ -180,10 +133,7 @@ class Tokenization {
         report(progress);
         reported = now;
       }
-      if (stop && stop()) {
-        commit();
-        return false;
-      }
+      if (stops()) return false;
       if (uncommitted >= job_.commit_bytes) {
         commit();
         uncommitted = 0;
@@ -260,7 +210,7 @@ class Tokenization {
     return true;
   }
 
-  /// `stopped` ends the reading early.
+  /// `stopped` ends the reading and the encoding early.
   OrderedPipeline<TextBlock, EncodedBlock>::Stages stages(const std::atomic<bool>& stopped) const {
     std::vector<std::string> paths;
     for (const auto& file : files_) paths.push_back(file.path);
@@ -274,7 +224,9 @@ class Tokenization {
       }
       return reader->next(block);
     };
-    const auto apply = [this](const TextBlock& block) { return encode(tokenizer_, job_, block); };
+    const auto apply = [this, &stopped](const TextBlock& block) {
+      return encode(tokenizer_, job_, block, stopped);
+    };
     const auto bytes = [](const TextBlock& block) { return block.bytes.size() + kBookkeeping; };
     return {make, apply, bytes};
   }
@@ -392,7 +344,7 @@ class Tokenization {
 std::optional<Json> tokenize(const Tokenizer& tokenizer, const TokenizeJob& job,
                              const std::function<void(const TokenizeProgress&)>& progress,
                              const std::function<bool()>& stop) {
-  check(tokenizer, job);
+  check_job(tokenizer, job);
   Tokenization work(tokenizer, job);
   try {
     if (work.write_all(progress, stop)) return work.publish();

@@ -34,7 +34,7 @@ struct TokenizeProgress {
 /// Does the job: PREFIX.bin, .idx and .manifest.json of each output appear when all is done. Between, PREFIX.journal.json (that of the validation output only says whose the partial files are) names the place up to which the partial files are whole; a job whose settings,
 /// tokenizer, files, their sizes and times of change are the same (threads, commit_bytes and max_bad_lines may differ) goes on from there, any other begins anew and says so through log_line.
 /// `progress` is called on this thread, at the beginning, at the end and about every 100 ms. `stop` is asked behind each block and about every 100 ms between: when it says true, the partial files and journals are left for the next call and nothing is
-/// returned, once the blocks at which threads are working are done: a block holds at least one document, however large.
+/// returned, once each thread is done with its document, however large.
 /// Returns the manifest of `output`:
 ///   {"format": "tandem tokens", "version": 1, "tokenizer": {"name", "sha256", "vocab_size"}, "bos": id or null, "eos": id or null, "special_text": "text" | "ids",
 ///    "part": "train" | "validation" | "all", "validation_fraction", "seed", "documents", "tokens", "empty_documents", "bin_crc32c", "idx_crc32c",

@@ -93,13 +93,42 @@ class Bench:
                 "runs": runs}
 
     def loader(self, seconds, busy_threads, cold):
-        if cold:
-            with open(self.work / "output.bin", "rb") as file:
+        with open(self.work / "output.bin", "rb") as file:
+            if cold:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            else:
+                while file.read(1 << 24):
+                    pass
         text, _, _ = run([self.tandem, "bench", "loader", str(self.work / "output"), "--context-length", "2048", "--rows", "8",
                           "--rate", "1.5e6", "--seconds", str(seconds), "--busy-threads", str(busy_threads), "--json"],
                          self.work / "loader.log")
         return {"cold": cold, **json.loads(text)}
+
+
+def measure_tokenizing(bench, tokenizers, paths, threads, rounds):
+    """Speed by threads, then memory by size."""
+    middle = paths[-2] if len(paths) > 1 else paths[0]
+    scaling = []
+    for tokenizer in tokenizers:
+        for path in dict.fromkeys([middle, paths[-1]] if tokenizer == tokenizers[0] else [middle]):
+            print(f"speed with {tokenizer} on {path} by threads", file=sys.stderr)
+            scaling.append(bench.scaling(tokenizer, path, threads, rounds))
+    packed = []
+    if shutil.which("zstd"):
+        packed = [middle.with_suffix(".jsonl.zst")]
+        subprocess.run(["zstd", "--quiet", "--force", str(middle), "-o", str(packed[0])], check=True)
+    memory = []
+    for path in [*packed, *paths]:
+        print(f"memory on {path}", file=sys.stderr)
+        memory.append(bench.tokenize(tokenizers[0], path, threads[-1]))
+    return {"scaling": scaling, "memory": memory}
+
+
+def measure_loader(bench, tokenizer, path, cores, seconds):
+    """On the tokens of one input, its file in the page cache and not, with idle cores and with busy ones."""
+    print(f"loader on {path}", file=sys.stderr)
+    bench.tokenize(tokenizer, path, cores)
+    return {"runs": [bench.loader(seconds, busy, cold) for busy in (0, cores) for cold in (True, False)]}
 
 
 def main():
@@ -107,6 +136,7 @@ def main():
     parser.add_argument("--tandem", required=True, help="the program")
     parser.add_argument("--text", required=True, type=pathlib.Path, help="cut into documents at blank lines, or JSON lines")
     parser.add_argument("--tokenizers", required=True, nargs="+", help="speed is measured with each, memory with the first")
+    parser.add_argument("--parts", nargs="+", choices=["tokenize", "loader"], default=["tokenize", "loader"], help="what is measured")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES,
                         help="of the inputs, MB, the largest last; speed is measured on the last but one, with the first tokenizer also on the last")
     parser.add_argument("--rounds", type=int, default=3, help="runs for each number of threads")
@@ -124,34 +154,21 @@ def main():
     threads = sorted({1, machine["cores"]})
 
     documents = bench_common.documents_of(arguments.text)
-    paths = [arguments.work / f"{size}mb.jsonl" for size in arguments.sizes]
-    for path, size in zip(paths, arguments.sizes):
+    sizes = arguments.sizes if "tokenize" in arguments.parts else arguments.sizes[-1:]
+    paths = [arguments.work / f"{size}mb.jsonl" for size in sizes]
+    for path, size in zip(paths, sizes):
         print(f"writes {path}", file=sys.stderr)
         write_input(path, documents, size * 1_000_000)
 
     bench = Bench(arguments.tandem, arguments.work)
-    middle = paths[-2] if len(paths) > 1 else paths[0]
-    scaling = []
-    for tokenizer in arguments.tokenizers:
-        for path in dict.fromkeys([middle, paths[-1]] if tokenizer == arguments.tokenizers[0] else [middle]):
-            print(f"speed with {tokenizer} on {path} by threads", file=sys.stderr)
-            scaling.append(bench.scaling(tokenizer, path, threads, arguments.rounds))
-    packed = []
-    if shutil.which("zstd"):
-        packed = [middle.with_suffix(".jsonl.zst")]
-        subprocess.run(["zstd", "--quiet", "--force", str(middle), "-o", str(packed[0])], check=True)
-    memory = []
-    for path in [*packed, *paths]:  # the largest last: the loader reads its tokens
-        print(f"memory on {path}", file=sys.stderr)
-        memory.append(bench.tokenize(arguments.tokenizers[0], path, threads[-1]))
-    results = {"benchmark": "tokenize", **about, "scaling": scaling, "memory": memory}
-    (arguments.out / "tokenize.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-    print("loader", file=sys.stderr)
-    runs = [bench.loader(arguments.seconds, busy, cold) for busy in (0, machine["cores"]) for cold in (True, False)]
-    (arguments.out / "loader.json").write_text(json.dumps({"benchmark": "loader", **about, "runs": runs}, indent=1) + "\n", encoding="utf-8")
-    for made in [*packed, *paths, *arguments.work.glob("output.*")]:
-        made.unlink()
+    parts = {"tokenize": lambda: measure_tokenizing(bench, arguments.tokenizers, paths, threads, arguments.rounds),
+             "loader": lambda: measure_loader(bench, arguments.tokenizers[0], paths[-1], machine["cores"], arguments.seconds)}
+    for part in arguments.parts:
+        results = {"benchmark": part, **about, **parts[part]()}
+        (arguments.out / f"{part}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for pattern in ("*mb.jsonl*", "output.*"):
+        for made in arguments.work.glob(pattern):
+            made.unlink()
 
 
 if __name__ == "__main__":

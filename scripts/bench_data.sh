@@ -5,6 +5,7 @@
 #   scripts/bench_data.sh
 #   TEXT=FILE ...                              another text (.jsonl, or cut at blank lines) than the King James Bible
 #   VOCABULARIES=FOLDER ...                    with gpt2.tiktoken and cl100k_base.tiktoken, else they are fetched
+#   PARTS=loader ...                           only the loader, on the tokens of the largest input: 3 minutes
 #   SIZES="10 100 1000" ROUNDS=3 OUT=FOLDER RESULTS=FOLDER   MB; how often; folders for what is made on the way and for tokenize.json, loader.json
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
@@ -19,11 +20,13 @@ prepare_text "$tandem" "$out"
 say "From files to files, and the loader"
 read -ra sizes <<<"${SIZES:-10 100 1000}"
 rounds=${ROUNDS:-3}
-command="${TEXT:+TEXT=$(basename "${TEXT:-}") }SIZES=\"${sizes[*]}\" ROUNDS=$rounds scripts/bench_data.sh"
-.venv/bin/python scripts/bench_data.py --tandem "$tandem" --text "${TEXT:-$out/bible.txt}" --sizes "${sizes[@]}" --rounds "$rounds" \
+read -ra parts <<<"${PARTS:-tokenize loader}"
+command="${TEXT:+TEXT=$(basename "${TEXT:-}") }${PARTS:+PARTS=\"$PARTS\" }SIZES=\"${sizes[*]}\" ROUNDS=$rounds scripts/bench_data.sh"
+.venv/bin/python scripts/bench_data.py --tandem "$tandem" --text "${TEXT:-$out/bible.txt}" --sizes "${sizes[@]}" --rounds "$rounds" --parts "${parts[@]}" \
   --command "$command" --load-before "$load_before" \
   --tokenizers .venv-peers/vocabularies/gpt2.tiktoken "$out/data/tokenizer.model" --work "$out/work" --out "$results"
 
 say "Results"
+[ -e "$results/tokenize.json" ] && [ -e "$results/loader.json" ] || exit 0
 .venv/bin/python scripts/report.py data "$results/tokenize.json" "$results/loader.json" | tee "$out/data.md"
 echo "$results/{tokenize,loader}.json"

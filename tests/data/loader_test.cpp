@@ -160,6 +160,26 @@ TEST_F(LoaderTest, FillsTheMemoryItIsGiven) {
   EXPECT_TRUE(alive.empty());
 }
 
+TEST_F(LoaderTest, AsksForGroupsAheadOfReadingThem) {
+  int64_t asked = 0;
+  std::vector<int64_t> asked_before;  // each group was read
+  {
+    Loader loader(
+        sampler(),
+        [&](int64_t k) {
+          EXPECT_EQ(k, asked++);
+          return SampleRange{.first = k, .n = k == 9 ? 0 : 1};
+        },
+        3,
+        [&](int64_t n, int64_t length, bool weighted) {
+          asked_before.push_back(asked);
+          return make_rows_memory(n, length, weighted);
+        });
+    for (int64_t k = 0; k < 9; ++k) EXPECT_EQ(loader.next()->view().samples[0], k);
+  }
+  EXPECT_EQ(asked_before, (std::vector<int64_t>{2, 4, 6, 7, 8, 9, 10, 10, 10}));
+}
+
 TEST_F(LoaderTest, StopsWhileReadingAhead) {
   const auto rows = sampler();
   for (int i = 0; i < 50; ++i) Loader loader(rows, groups_of(i, 3), 2);  // never asked

@@ -118,6 +118,7 @@ TEST_F(PackedChunksTest, ReadsAcrossTheirBordersAtAnyPlace) {
   for (int64_t begin = 0; begin <= 11; ++begin) {
     for (int64_t end = begin; end <= 11; ++end) {
       std::vector<int64_t> read(static_cast<size_t>(end - begin));
+      file.will_read(begin, end - begin);
       file.read(begin, read);
       EXPECT_TRUE(std::equal(read.begin(), read.end(), all_.begin() + begin))
           << begin << " " << end;
@@ -126,6 +127,8 @@ TEST_F(PackedChunksTest, ReadsAcrossTheirBordersAtAnyPlace) {
   std::vector<int64_t> beyond(2);
   EXPECT_THROW(file.read(10, beyond), std::logic_error);
   EXPECT_THROW(file.read(-1, beyond), std::logic_error);
+  EXPECT_THROW(file.will_read(10, 2), std::logic_error);
+  EXPECT_THROW(file.will_read(10, -1), std::logic_error);
 }
 
 TEST_F(PackedChunksTest, AreFoundByPrefixFolderOrName) {

@@ -134,6 +134,17 @@ TEST_F(WindowViewTest, EpochsAndSeedsDiffer) {
   }
 }
 
+TEST_F(WindowViewTest, EpochsAreReadInTurnsAsOneAfterTheOther) {
+  write_tokens(folder_ / "x", kLengths);
+  for (const std::string shuffle : {"none", "windows", "documents"}) {
+    const auto in_turns = view(shuffle, 7), in_order = view(shuffle, 7);
+    for (int64_t k = 0; k < 4 * in_order.windows(); ++k) {
+      in_turns.will_fill(k + k % 3 * in_turns.windows());
+      expect_same(in_turns.window(k, true), in_order.window(k, true));
+    }
+  }
+}
+
 TEST_F(WindowViewTest, EmptyDocumentsOfOtherWritersAreStepped) {
   write_empty_documents(folder_ / "x");
   for (const std::string shuffle : {"none", "documents"}) {
@@ -284,6 +295,7 @@ TEST_F(WindowViewTest, FillsOneRowOfMemoryWithTheSame) {
                               std::vector<float>(weighted ? 9 : 0, 0.25f)};
             const auto memory = pack_rows(std::vector<Row>{dirt, dirt, dirt});
             const bool mask = k % 2 == 1;
+            windows.will_fill(k);
             windows.fill(k, mask, memory->view(), 1);
             const Row expected = windows.window(k, mask);
             expect_same(row_at(memory->view(), 1), weighted ? with_weights(expected) : expected);
