@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/load_model.h"
 #include "cli/parse.h"
+#include "cli/rank_process.h"
 #include "core/config_node.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -94,10 +95,14 @@ int run_train(int argc, const char* const* argv) {
       "Train a model, or go on where a run of the same folder stopped; key=value words override "
       "any key of the config",
       "tandem train");
-  app.footer("Example: tandem train configs/yoco_160m.yaml training.steps=1000 --out runs/first");
+  app.footer(
+      "Example: tandem train configs/yoco_160m.yaml training.steps=1000 --out runs/first\n"
+      "Several processes: torchrun --no-python --nproc-per-node 8 tandem train ..., srun tandem "
+      "train ..., mpirun tandem train ...");
   app.allow_extras();
   std::string path, device = "auto";
   TrainOptions options;
+  LaunchFlags flags;
   bool dry = false, json = false;
   app.add_option("CONFIG", path, "A training config")->required();
   app.add_option("--out", options.run_folder, "Run folder; default: runs/NAME for .../NAME.yaml");
@@ -105,24 +110,39 @@ int run_train(int argc, const char* const* argv) {
   app.add_option("--stop-at", options.stop_at,
                  "Save and leave after this step; the same command without it goes on")
       ->check(CLI::PositiveNumber);
-  app.add_flag("--dry-run", dry,
-               "One micro-batch forward and backward, estimates, nothing written");
+  app.add_flag(
+      "--dry-run", dry,
+      "Set up all ranks, one micro-batch forward and backward, estimates, nothing written");
+  app.add_option("--rank", flags.rank,
+                 "Number of this process among --world; by default torchrun, Slurm, OpenMPI or PMI "
+                 "tell");
+  app.add_option("--world", flags.world, "Processes that train together");
+  app.add_option("--local-rank", flags.local_rank, "Number among those of this machine: its GPU");
+  app.add_option("--address", flags.address, "Where rank 0 is; default: 127.0.0.1");
+  app.add_option("--port", flags.port, "Where ranks meet there")->check(CLI::Range(1, 65535));
   app.add_flag("--json", json, "Print the result as JSON");
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
 
   const ModelFactory factory = model_factory();
   TrainConfig config = read(path, app.remaining(), factory);
-  options.device = parse_device(device);
+  const Launch launch = find_launch(flags, process_environment);
+  options.device = device_of_rank(device, launch);
+  options.ranks_of_machine = launch.local_world;
   options.command = joined(argc, argv);
   if (options.run_folder.empty()) options.run_folder = default_run_folder(path);
-  if (dry) {
-    const DryRun run = dry_run(config, factory, options.device);
-    print_dry_run(run, json);
-    return kExitDone;
-  }
-  const TrainOutcome outcome = train(std::move(config), factory, options);
-  if (json) print_outcome(outcome, options.run_folder);
-  return outcome.exit_code;
+  RankProcess ranks(launch, config, options.device);
+  options.mesh = &ranks.mesh();
+  options.report = [&ranks](int64_t step, const char* what) { ranks.report(step, what); };
+  return ranks.run([&] {
+    if (dry) {
+      const DryRun run = dry_run(config, factory, ranks.mesh(), options.device);
+      if (launch.rank == 0) print_dry_run(run, json);
+      return static_cast<int>(kExitDone);
+    }
+    const TrainOutcome outcome = train(std::move(config), factory, options);
+    if (json && launch.rank == 0) print_outcome(outcome, options.run_folder);
+    return outcome.exit_code;
+  });
 }
 
 }  // namespace tandem

@@ -43,8 +43,10 @@ std::string required(Environment environment, const char* name, const std::strin
 Launch read_names(Environment environment, const Names& names) {
   Launch launch;
   launch.source = names.source;
-  launch.world = number_of(names.world, required(environment, names.world, names.source), 1, kMostRanks);
-  launch.rank = number_of(names.rank, required(environment, names.rank, names.source), 0, launch.world - 1);
+  launch.world =
+      number_of(names.world, required(environment, names.world, names.source), 1, kMostRanks);
+  launch.rank =
+      number_of(names.rank, required(environment, names.rank, names.source), 0, launch.world - 1);
   launch.local_world = launch.world;
   if (names.local_world) {
     if (const auto text = environment(names.local_world))
@@ -84,13 +86,15 @@ Launch of_torchrun(Environment environment) {
 
 Launch of_slurm(Environment environment) {
   Launch launch = read_names(environment, kSlurm);
-  // "4(x3),2": of the first nodes; a task's own number of neighbours is not told. What local ranks need is which GPU.
+  // "4(x3),2": of the first nodes; a task's own number of neighbours is not told. What local ranks
+  // need is which GPU.
   if (const auto text = environment("SLURM_NTASKS_PER_NODE"))
     launch.local_world = number_of("SLURM_NTASKS_PER_NODE", *text, 1, launch.world);
   if (launch.world == 1) return launch;
   const auto nodes = environment("SLURM_STEP_NODELIST");
   launch.address = environment("MASTER_ADDR")
-                       .value_or(first_host(nodes ? *nodes : required(environment, "SLURM_JOB_NODELIST", "Slurm")));
+                       .value_or(first_host(
+                           nodes ? *nodes : required(environment, "SLURM_JOB_NODELIST", "Slurm")));
   const std::string job = required(environment, "SLURM_JOB_ID", "Slurm");
   launch.port = 15000 + number_of("SLURM_JOB_ID", job, 0, INT64_MAX) % 30000;
   if (const auto port = environment("MASTER_PORT"))
@@ -113,7 +117,8 @@ Launch of_flags(const LaunchFlags& flags) {
   launch.source = "flags";
   launch.world = *flags.world;
   launch.rank = *flags.rank;
-  if (launch.world < 1 || launch.world > kMostRanks || launch.rank < 0 || launch.rank >= launch.world)
+  if (launch.world < 1 || launch.world > kMostRanks || launch.rank < 0 ||
+      launch.rank >= launch.world)
     throw bad_usage("--rank " + std::to_string(launch.rank) + " --world " +
                     std::to_string(launch.world) + ", expected 0 <= rank < world");
   launch.local_world = launch.world;

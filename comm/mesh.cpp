@@ -107,7 +107,8 @@ std::string MeshShape::str() const {
 }
 
 Mesh::~Mesh() {
-  for (auto* group : {&data, &tensor, &sequence, &gradient, &shard, &replica, &world, &control, &save})
+  for (auto* group :
+       {&data, &tensor, &sequence, &gradient, &shard, &replica, &world, &control, &save})
     group->reset();
 }
 
@@ -140,8 +141,8 @@ Mesh make_mesh(const Launch& launch, const MeshShape& shape, const MeshOptions& 
     throw bad_usage(fmt::format("a mesh of {} has {} ranks, the launch has {}", shape.str(),
                                 shape.world(), launch.world));
   TORCH_CHECK(shape.replicate >= 1 && shape.data * shape.sequence % shape.replicate == 0,
-              "make_mesh: replicate ", shape.replicate, " does not divide data * sequence = ",
-              shape.data * shape.sequence);
+              "make_mesh: replicate ", shape.replicate,
+              " does not divide data * sequence = ", shape.data * shape.sequence);
   if (launch.world == 1) return single_process_mesh();
 
   const auto begin = Clock::now();
@@ -158,7 +159,8 @@ Mesh make_mesh(const Launch& launch, const MeshShape& shape, const MeshOptions& 
   const std::string address = loopback ? "127.0.0.1" : host_name();
 
   // Ranks of the same color are one group, in their order (tests/comm/thread_ranks.h has the same).
-  const auto make = [&](const char* name, auto color, bool on_gpu) -> std::unique_ptr<Communicator> {
+  const auto make = [&](const char* name, auto color,
+                        bool on_gpu) -> std::unique_ptr<Communicator> {
     std::vector<int64_t> members;
     for (int64_t r = 0; r < launch.world; ++r) {
       if (color(r) == color(launch.rank)) members.push_back(r);
@@ -178,7 +180,8 @@ Mesh make_mesh(const Launch& launch, const MeshShape& shape, const MeshOptions& 
     BackendPointer host, backend;
     try {
       if (!on_gpu || options.checked) host = make_gloo(prefixed("host"), spec, address);
-      if (on_gpu) spec.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));
+      if (on_gpu)
+        spec.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(launch.local_rank));
       backend = on_gpu ? make_nccl(prefixed("device"), spec) : host;
     } catch (const UserError&) {
       throw;
@@ -196,12 +199,18 @@ Mesh make_mesh(const Launch& launch, const MeshShape& shape, const MeshOptions& 
   mesh.control = make("control", all, false);
   mesh.save = make("save", all, false);
   mesh.world = make("world", all, options.cuda);
-  mesh.tensor = make("tensor", [=](int64_t r) { return r / t; }, options.cuda);
-  mesh.sequence = make("sequence", [=](int64_t r) { return r / (t * s) * t + r % t; }, options.cuda);
-  mesh.data = make("data", [=](int64_t r) { return r % (t * s); }, options.cuda);
-  mesh.gradient = make("gradient", [=](int64_t r) { return r % t; }, options.cuda);
-  mesh.shard = make("shard", [=](int64_t r) { return r / t / shard * t + r % t; }, options.cuda);
-  mesh.replica = make("replica", [=](int64_t r) { return r / t % shard * t + r % t; }, options.cuda);
+  mesh.tensor = make(
+      "tensor", [=](int64_t r) { return r / t; }, options.cuda);
+  mesh.sequence = make(
+      "sequence", [=](int64_t r) { return r / (t * s) * t + r % t; }, options.cuda);
+  mesh.data = make(
+      "data", [=](int64_t r) { return r % (t * s); }, options.cuda);
+  mesh.gradient = make(
+      "gradient", [=](int64_t r) { return r % t; }, options.cuda);
+  mesh.shard = make(
+      "shard", [=](int64_t r) { return r / t / shard * t + r % t; }, options.cuda);
+  mesh.replica = make(
+      "replica", [=](int64_t r) { return r / t % shard * t + r % t; }, options.cuda);
   mesh.save->set_time_limit(options.limits.save_seconds);
   log_line(fmt::format("{} ranks ({}) met in {:.1f} s: {}", launch.world, launch.source,
                        std::chrono::duration<double>(Clock::now() - begin).count(), shape.str()));

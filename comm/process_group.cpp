@@ -183,9 +183,18 @@ class ProcessGroup final : public Communicator {
   void set_time_limit(double seconds) override { spec_.limit_seconds = seconds; }
 
  private:
-  enum Operation { kAllReduce, kReduceScatter, kAllGather, kBroadcast, kAllToAll, kGather, kShift, kShiftBack };
+  enum Operation {
+    kAllReduce,
+    kReduceScatter,
+    kAllGather,
+    kBroadcast,
+    kAllToAll,
+    kGather,
+    kShift,
+    kShiftBack
+  };
   static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                        "all_to_all", "gather", "shift", "shift_back"};
+                                        "all_to_all", "gather",         "shift",      "shift_back"};
 
   double n() const { return static_cast<double>(size()); }
   std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
@@ -218,8 +227,8 @@ class ProcessGroup final : public Communicator {
   }
 
   static std::string text_of(const std::array<int64_t, Signature::kWords>& words) {
-    std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])), words[3],
-                                   c10::toString(static_cast<at::ScalarType>(words[2])));
+    std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])),
+                                   words[3], c10::toString(static_cast<at::ScalarType>(words[2])));
     if (words[4] >= 0) text += fmt::format(", root {}", words[4]);
     if (words[1] <= kReduceScatter)
       text += fmt::format(" ({})", name_of(static_cast<Reduction>(words[5])));
@@ -228,7 +237,8 @@ class ProcessGroup final : public Communicator {
 
   void compare(const Signature& mine) const {
     const int64_t bytes = sizeof(Signature);
-    at::Tensor sent = at::empty({bytes}, at::kByte), received = at::empty({size() * bytes}, at::kByte);
+    at::Tensor sent = at::empty({bytes}, at::kByte),
+               received = at::empty({size() * bytes}, at::kByte);
     std::copy_n(reinterpret_cast<const uint8_t*>(&mine), bytes, sent.mutable_data_ptr<uint8_t>());
     c10d::AllgatherOptions options;
     options.timeout = limit();
@@ -274,7 +284,8 @@ class ProcessGroup final : public Communicator {
           works.push_back(backend_->recv(received, static_cast<int>(from), tag));
       };
       const auto send = [&] {
-        if (to >= 0 && to < size()) works.push_back(backend_->send(sent, static_cast<int>(to), tag));
+        if (to >= 0 && to < size())
+          works.push_back(backend_->send(sent, static_cast<int>(to), tag));
       };
       // NCCL's run one after the other, so neighbours must not both send first.
       if (rank() % 2 == 0) {

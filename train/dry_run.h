@@ -1,4 +1,5 @@
 #pragma once
+#include "comm/mesh.h"
 #include "nn/model_factory.h"
 #include "train/device_info.h"
 #include "train/train_config.h"
@@ -13,12 +14,13 @@ struct DryRun {
   double micro_batch_seconds = 0;  // forward and backward
   double tokens_per_second = 0;
   double run_seconds = 0;    // at that speed, without optimizer, validation and checkpoints
-  double weights_bytes = 0;  // modules, masters, main gradients and moments
+  double weights_bytes = 0;  // of one rank: modules, masters, main gradients and moments
   MemoryUse memory;          // after the passes
 };
 
 /// Builds the model of the first stage and runs its first micro-batch forward and backward; nothing
-/// is written. `config` is read and checked, not resolved. Throws UserError.
-DryRun dry_run(const TrainConfig& config, const ModelFactory& factory, torch::Device device);
+/// is written. All ranks of `mesh` call it. `config` is read and checked, not resolved. Throws UserError.
+DryRun dry_run(const TrainConfig& config, const ModelFactory& factory, Mesh& mesh,
+               torch::Device device);
 
 }  // namespace tandem

@@ -204,7 +204,7 @@ void Optimizer::load(const Checkpoint& checkpoint, int64_t steps_taken) {
   const auto fill = [&](const std::string& kind, const OwnedPart& part, const Tensor& moment) {
     Tensor values = torch::empty({part.end - part.begin}, torch::kFloat32);
     checkpoint.load_part(kind, info_of(part), part.begin, part.end, values);
-    moment.copy_(values);
+    moment.copy_(values.view_as(moment));
   };
   const auto& parts = sharding_->parts();
   for (size_t i = 0; i < parts.size(); ++i) {

@@ -13,6 +13,8 @@ namespace {
 
 /// What stays the same for a whole run: sections, and keys of sections.
 constexpr std::array kFixed = {"init",
+                               "parallelism",
+                               "communication",
                                "stages",
                                "metrics",
                                "data.tokenizer",

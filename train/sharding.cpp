@@ -157,6 +157,11 @@ void Sharding::collect_parts() {
                         ? bucket->master.slice(0, from - own_begin, to - own_begin)
                         : parameters_[part.parameter].detach().view({-1});
       part.gradient = bucket->own_gradient.slice(0, from - own_begin, to - own_begin);
+      if (to - from == bucket->size(k)) {  // all of it, in its own shape
+        const auto shape = info_[part.parameter].local_shape();
+        part.master = part.master.view(shape);
+        part.gradient = part.gradient.view(shape);
+      }
       parts_.push_back(std::move(part));
     }
   }

@@ -43,7 +43,7 @@ WeightsOf weights_in(torch::nn::Module& model);
 struct OwnedPart {
   size_t parameter = 0;  // index in parameters()
   int64_t begin = 0, end = 0;
-  Tensor master, gradient;  // [end - begin], views
+  Tensor master, gradient;  // [end - begin], or the local part's shape where it is all of it; views
 };
 
 class Sharding {

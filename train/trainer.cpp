@@ -157,6 +157,7 @@ TrainOutcome Trainer::train() {
 
 /// Comes to the run's state before its next step; false when there is none.
 bool Trainer::prepare() {
+  options_.report(0, "setting up");
   const std::optional<Checkpoint> checkpoint = dir_.newest();
   std::optional<TrainConfig> old_config;
   if (checkpoint) {
@@ -261,11 +262,14 @@ Leave Trainer::run_stage() {
   Leave leave = validation_left_ || stop_at_reached() ? Leave::kStopped : Leave::kStageDone;
   while (run_.step < stage_->end && leave == Leave::kStageDone) {
     const auto begin = Clock::now();
+    options_.report(run_.step + 1, "waiting for data");
     const auto rows = loader.next();
     const double data_seconds = seconds_since(begin);
     apply_packing(rows->view(), stage_->packing);
+    options_.report(run_.step + 1, "training");
     StepStats stats =
         train_step(run_, rows->view(), share_at(run_.step), config(), plan_->lr(run_.step));
+    mesh_.set_time_limit(config().communication.step_seconds);  // the first one took longer
     stats.data_seconds = data_seconds;
     stats.seconds = seconds_since(begin);
     stats.save_seconds = std::exchange(save_seconds_, 0);
@@ -328,6 +332,7 @@ void Trainer::roll_back() {
 /// False when a signal came first.
 bool Trainer::validate(Metrics* metrics) {
   const auto begin = Clock::now();
+  options_.report(run_.step, "validating");
   const auto result = validation_->score(run_, [this] {
     stop_signal_ = agree_on_signal(*mesh_.control, signal_.received());
     return stopping();
@@ -341,6 +346,7 @@ bool Trainer::validate(Metrics* metrics) {
 /// Hands a copy of the state to the saver; returns the seconds that took.
 double Trainer::save() {
   const auto begin = Clock::now();
+  options_.report(run_.step, "saving");
   settle(/*wait=*/true);
   run_.optimizer->snapshot(snapshot_);
   if (plan_->checkpoint_due(run_.step)) run_.last_due = run_.step;

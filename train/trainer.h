@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -13,6 +14,8 @@ struct TrainOptions {
   torch::Device device = torch::kCPU;
   std::string command;  // as typed, for run.json
   int64_t ranks_of_machine = 1;  // processes that share its cores
+  /// Called with what this rank begins to do.
+  std::function<void(int64_t step, const char* what)> report = [](int64_t, const char*) {};
   Mesh* mesh = &this_process();  // whose ranks all call train() with the same arguments
   /// >= 1: leave after this step, saving as at a signal; at once when it is done already.
   std::optional<int64_t> stop_at;

@@ -87,7 +87,7 @@ TEST_F(BlockTransformerTrainTest, StoppingAnywhereChangesNothing) {
 }
 
 TEST_F(BlockTransformerTrainTest, ADryRunTakesAMicroBatch) {
-  const DryRun run = dry_run(config(), model_factory(), torch::kCPU);
+  const DryRun run = dry_run(config(), model_factory(), this_process(), torch::kCPU);
   EXPECT_NEAR(run.loss, std::log(258), 0.5);
   EXPECT_GT(run.flops_per_token.total(), 0);
 }
@@ -134,7 +134,7 @@ TEST_F(BlockTransformerTrainTest, UptrainingBeginsWithTheLayersOfATransformer) {
   const auto tokenizer = load_tokenizer("bytes");
   resolve(config, model_factory(), *tokenizer);
   nlohmann::ordered_json origin;
-  const tandem::Run run = new_run(config, model_factory(), *tokenizer, torch::kCPU, &origin);
+  const tandem::Run run = new_run(config, model_factory(), *tokenizer, this_process(), torch::kCPU, &origin);
   EXPECT_EQ(origin.dump(),
             "{\"checkpoint\":\"" + source.checkpoint + "\",\"step\":30,\"as\":\"uptrain\"}");
   const Checkpoint from(source.checkpoint);

@@ -80,7 +80,7 @@ std::pair<Tensor, Tensors> gradients_in(const TempFolder& folder, int64_t size) 
     for (int64_t t = 0; t < i; ++t) rows.back().targets[t] = kIgnored;
   }
   const auto packed = pack_rows(rows);
-  const Tensor loss = accumulate_gradients(run, packed->view(), config);
+  const Tensor loss = accumulate_gradients(run, packed->view(), {0, 12 / size, 12 / size}, config);
   Tensors gradients;
   for (const auto& gradient : run.optimizer->main_gradients())
     gradients.push_back(gradient.clone());
@@ -104,13 +104,13 @@ TEST(TrainerTest, TheLossIsTheMeanOverTheStepsTargets) {
   resolve(config, tiny_factory(), *load_tokenizer("bytes"));
   nlohmann::ordered_json origin;
   const auto tokenizer = load_tokenizer("bytes");
-  auto run = new_run(config, tiny_factory(), *tokenizer, torch::kCPU, &origin);
+  auto run = new_run(config, tiny_factory(), *tokenizer, this_process(), torch::kCPU, &origin);
   std::vector<Row> rows;
   for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config, {})->row(i));
   for (size_t t = 1; t < 13; ++t) rows[0].targets[t] = kIgnored;  // 1 target here, 13 elsewhere
   const ScoreResult scored = score_rows(*run.model, rows, torch::kCPU, 6);
   EXPECT_EQ(scored.weight, 1 + 5 * 13);
-  const StepStats stats = train_step(run, pack_rows(rows)->view(), config, 0.005);
+  const StepStats stats = train_step(run, pack_rows(rows)->view(), {0, 3, 3}, config, 0.005);
   EXPECT_NEAR(stats.loss, scored.nll_sum / scored.weight, 1e-6);
   EXPECT_EQ(stats.step, 1);
   EXPECT_EQ(stats.tokens, 78);
@@ -123,11 +123,11 @@ TEST(TrainerTest, RowsWithoutTargetsAreNoCatastrophe) {
   const auto tokenizer = load_tokenizer("bytes");
   resolve(config, tiny_factory(), *tokenizer);
   nlohmann::ordered_json origin;
-  auto run = new_run(config, tiny_factory(), *tokenizer, torch::kCPU, &origin);
+  auto run = new_run(config, tiny_factory(), *tokenizer, this_process(), torch::kCPU, &origin);
   std::vector<Row> rows;
   for (int64_t i = 0; i < 6; ++i) rows.push_back(make_sampler(config, {})->row(i));
   apply_packing(rows, {.multiple = 1, .unscored_prefix = 13});
-  const StepStats stats = train_step(run, pack_rows(rows)->view(), config, 0.005);
+  const StepStats stats = train_step(run, pack_rows(rows)->view(), {0, 3, 3}, config, 0.005);
   EXPECT_EQ(stats.loss, 0);
   EXPECT_EQ(stats.grad_norm, 0);
   EXPECT_EQ(stats.bad, BadStep::kNone);
@@ -219,7 +219,7 @@ TEST(TrainerTest, IdsOfAnotherTokenizerAreRefused) {
   EXPECT_TRUE(validation.starts_with("the validation data holds token ")) << validation;
   EXPECT_EQ(checkpoint_steps(folder / "other"), std::vector<int64_t>{});
   TrainConfig config = tiny_config(folder.path(), {"model.vocab_size=100"});
-  const std::string dry = error_of([&] { dry_run(config, tiny_factory(), torch::kCPU); });
+  const std::string dry = error_of([&] { dry_run(config, tiny_factory(), this_process(), torch::kCPU); });
   EXPECT_TRUE(dry.starts_with("the training data holds token ")) << dry;
 }
 
@@ -257,7 +257,7 @@ TEST(TrainerTest, SaysWhatIsLeftOut) {
   testing::internal::CaptureStderr();
   TrainConfig config = tiny_config(
       folder.path(), {"data.train=[{path: " + (folder / "train") + ", min_length: 30}]"});
-  dry_run(config, tiny_factory(), torch::kCPU);
+  dry_run(config, tiny_factory(), this_process(), torch::kCPU);
   EXPECT_NE(testing::internal::GetCapturedStderr().find("train: left out "), std::string::npos);
 }
 
@@ -501,7 +501,7 @@ TEST(TrainerTest, ADryRunWritesNothing) {
   const TempFolder folder;
   TrainConfig config = tiny_config(folder.path());
   const auto before = list_directory(folder.path());
-  const DryRun run = dry_run(config, tiny_factory(), torch::kCPU);
+  const DryRun run = dry_run(config, tiny_factory(), this_process(), torch::kCPU);
   EXPECT_EQ(list_directory(folder.path()), before);
   EXPECT_NEAR(run.loss, std::log(258), 0.5);
   EXPECT_GT(run.flops_per_token.total(), 6.0 * 16 * 24);
