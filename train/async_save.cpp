@@ -3,32 +3,15 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <csignal>
 #include <utility>
 
 #include "comm/agreement.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/signals_blocked.h"
 
 namespace tandem {
 namespace {
-
-/// While it lives, threads that are made leave every signal to the others, but for those that an
-/// instruction of their own raises.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    for (const int raised : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, raised);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 /// A plain loop rather than a reduction of LibTorch, which would start a second set of threads
 /// beside those of the training.
