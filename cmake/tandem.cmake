@@ -55,7 +55,7 @@ function(tandem_tests NAME)
     set_target_properties(${NAME}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(${NAME}_test PRIVATE -fPIC)
     target_precompile_headers(${NAME}_test REUSE_FROM tandem_pch)
-    if(TARGET tandem)
+    if(TARGET tandem AND "cli" IN_LIST ARG_DEPENDS)  # such tests start the program
       add_dependencies(${NAME}_test tandem)
     endif()
   endif()

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -68,34 +69,68 @@ std::string line_of(const std::string& text, size_t line) {
   return text.substr(begin, text.find('\n', begin) - begin);
 }
 
-/// Waits until every rank has come, and compares what they say with what rank 0 does.
-void meet(const StorePointer& store, const Launch& launch, const MeshOptions& options) {
-  store->set(fmt::format("rank/{}", launch.rank), bytes_of(announcement(launch, options)));
-  const auto deadline = Clock::now() + milliseconds(options.limits.setup_seconds);
+/// What each rank said, empty where one did not come in time.
+std::vector<std::string> words_of_all(const StorePointer& store, const Launch& launch,
+                                      double seconds) {
+  const auto deadline = Clock::now() + milliseconds(seconds);
   std::vector<std::string> said(static_cast<size_t>(launch.world));
   for (;;) {
-    std::vector<int64_t> missing;
+    bool complete = true;
     for (int64_t r = 0; r < launch.world; ++r) {
       auto& text = said[static_cast<size_t>(r)];
       const std::string key = fmt::format("rank/{}", r);
       if (text.empty() && store->check({key})) text = text_of(store->get(key));
-      if (text.empty()) missing.push_back(r);
+      complete = complete && !text.empty();
     }
-    if (missing.empty()) break;
-    if (Clock::now() > deadline)
-      throw PeerLost(fmt::format("rank{} {} of {} did not come within {} s",
-                                 missing.size() == 1 ? "" : "s", fmt::join(missing, ", "),
-                                 launch.world, options.limits.setup_seconds));
+    if (complete || Clock::now() > deadline) return said;
     usleep(20'000);
   }
-  for (int64_t r = 1; r < launch.world; ++r) {
-    const std::string& theirs = said[static_cast<size_t>(r)];
-    const char* differs = line_of(theirs, 0) != line_of(said[0], 0)   ? "world size"
-                          : line_of(theirs, 1) != line_of(said[0], 1) ? "config"
-                                                                      : nullptr;
+}
+
+/// What is wrong with what ranks said: some did not come, or one was started with something else.
+void check_words(const std::vector<std::string>& said, double seconds) {
+  std::vector<size_t> missing;
+  for (size_t r = 0; r < said.size(); ++r) {
+    if (said[r].empty()) missing.push_back(r);
+  }
+  if (!missing.empty())
+    throw PeerLost(fmt::format("rank{} {} of {} did not come within {} s",
+                               missing.size() == 1 ? "" : "s", fmt::join(missing, ", "),
+                               said.size(), seconds));
+  for (size_t r = 1; r < said.size(); ++r) {
+    const char* differs = line_of(said[r], 0) != line_of(said[0], 0)   ? "world size"
+                          : line_of(said[r], 1) != line_of(said[0], 1) ? "config"
+                                                                       : nullptr;
     if (!differs) continue;
     throw bad_usage(fmt::format("rank {} ({}) was started with another {} than rank 0 ({})", r,
-                                line_of(theirs, 2), differs, line_of(said[0], 2)));
+                                line_of(said[r], 2), differs, line_of(said[0], 2)));
+  }
+}
+
+/// Waits until every rank has come, and compares what they say with what rank 0 does. All come to
+/// the same end of it.
+void meet(const StorePointer& store, const Launch& launch, const MeshOptions& options) {
+  const double seconds = options.limits.setup_seconds;
+  std::vector<std::string> said;
+  try {
+    store->set(fmt::format("rank/{}", launch.rank), bytes_of(announcement(launch, options)));
+    said = words_of_all(store, launch, seconds);
+    store->add("read", 1);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw PeerLost(
+        fmt::format("rank 0 left while ranks were meeting: {}", text.substr(0, text.find('\n'))));
+  }
+  try {
+    check_words(said, seconds);
+  } catch (const UserError&) {
+    // The store goes with rank 0: it stays until those who came have read the same.
+    const auto came =
+        std::count_if(said.begin(), said.end(), [](const auto& s) { return !s.empty(); });
+    const auto deadline = Clock::now() + std::chrono::seconds(2);
+    while (launch.rank == 0 && store->add("read", 0) < came && Clock::now() < deadline)
+      usleep(5'000);
+    throw;
   }
 }
 

@@ -15,14 +15,16 @@ using testing::Each;
 using testing::HasSubstr;
 
 Launch launched() { return find_launch({}, process_environment); }
-Mesh data_mesh(const MeshOptions& options = {}) {
+Mesh data_mesh(const MeshOptions& options = MeshOptions{}) {
   const Launch launch = launched();
   return make_mesh(launch, {.data = launch.world, .replicate = launch.world}, options);
 }
 
 /// Every operation against arithmetic, in each type that travels.
 int every_operation() {
-  Mesh mesh = data_mesh({.checked = std::getenv("CHECKED") != nullptr});
+  MeshOptions options;
+  options.checked = std::getenv("CHECKED") != nullptr;
+  Mesh mesh = data_mesh(options);
   Communicator& group = *mesh.data;
   const int64_t n = group.size(), r = group.rank();
   for (const auto dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16, torch::kHalf, torch::kInt64, torch::kInt32, torch::kUInt8}) {
@@ -93,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, OperationsTest, testing::Values(2, 3, 4));
 
 int groups_of_a_mesh() {
   const MeshShape shape{.data = 2, .sequence = 2, .tensor = 2, .replicate = 2};
-  Mesh mesh = make_mesh(launched(), shape, {});
+  Mesh mesh = make_mesh(launched(), shape, MeshOptions{});
   const int64_t rank = mesh.world->rank();
   const auto ranks_of = [&](Communicator& group) {
     auto all = torch::empty({group.size()}, torch::kInt64);
@@ -139,7 +141,9 @@ TEST(MeshTest, ARankThatDoesNotComeIsNamed) {
 
 int other_config() {
   const Launch launch = launched();
-  data_mesh({.fingerprint = launch.rank == 2 ? "other" : "same"});
+  MeshOptions options;
+  options.fingerprint = launch.rank == 2 ? "other" : "same";
+  data_mesh(options);
   return 0;
 }
 const bool kOther = register_rank_body("other_config", other_config);
@@ -152,7 +156,10 @@ TEST(MeshTest, ARankOfAnotherConfigIsNamedOnAll) {
 
 /// Rank 2 does something else than the others; which, says the environment.
 int apart() {
-  Mesh mesh = data_mesh({.limits = {.setup_seconds = 3, .step_seconds = 3}, .checked = true});
+  MeshOptions options;
+  options.limits.setup_seconds = 3;
+  options.checked = true;
+  Mesh mesh = data_mesh(options);
   Communicator& group = *mesh.data;
   const std::string kind = std::getenv("KIND");
   const bool odd = group.rank() == 2;
@@ -205,7 +212,7 @@ TEST_P(ApartSlowTest, IsSeenBeforeDataMovesAndTheOddRankIsNamed) {
 INSTANTIATE_TEST_SUITE_P(Kinds, ApartSlowTest,
                          testing::Values("numel", "dtype", "skips", "reduction", "root", "operation", "swaps", "scatter_reduction", "gather_dtype", "twice",
                                          "all_to_all_numel", "gather_root", "shift_back"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& kind) { return std::string(kind.param); });
 
 int killed() {
   Mesh mesh = data_mesh();

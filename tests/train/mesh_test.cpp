@@ -112,7 +112,7 @@ TEST_P(MeshTest, SharingSendsWhatTheFormulaSays) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Meshes, MeshTest, testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Meshes, MeshTest, testing::ValuesIn(cases()), [](const auto& each) { return each.param.name; });
 
 TEST(MeshMemoryTest, RanksHoldWhatTheFormulaSaysAndLayersAreFreed) {
   const TempFolder folder;
