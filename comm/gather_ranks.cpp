@@ -18,6 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr const char* kKey = "liveness";
+constexpr double kLongestTrySeconds = 10;  // for each address that the name stands for
 constexpr auto kBetweenTries = std::chrono::milliseconds(50);
 
 double seconds_until(Clock::time_point end) {
@@ -65,7 +66,7 @@ class Gathering {
   std::vector<Peer> run() {
     const auto end = after(options_.connect_seconds);
     while (here_.size() + 1 < static_cast<size_t>(options_.world)) {
-      if (Clock::now() >= end) refuse_all(kExitPeerLost, missing());
+      if (Clock::now() >= end) refuse_all(missing());
       std::vector<Watched> watched = {{listener_.fd(), false}};
       for (const auto& stranger : strangers_) watched.push_back(stranger.connection.watched());
       for (const auto& peer : here_) watched.push_back(peer.connection.watched());
@@ -143,7 +144,7 @@ class Gathering {
       }
       if (peer.open()) continue;
       const Loss loss = peer.loss("was killed, crashed or gave up while ranks were awaited");
-      refuse_all(kExitPeerLost, loss.line());
+      refuse_all(loss.line());
     }
   }
 
@@ -158,9 +159,9 @@ class Gathering {
            seconds_text(options_.connect_seconds) + ": " + one_line(names);
   }
 
-  [[noreturn]] void refuse_all(ExitCode code, const std::string& reason) {
-    for (auto& peer : here_) peer.connection.send(Refused{code, reason});
-    throw UserError(code, reason);
+  [[noreturn]] void refuse_all(const std::string& reason) {
+    for (auto& peer : here_) peer.connection.send(Refused{kExitPeerLost, reason});
+    throw UserError(kExitPeerLost, reason);
   }
 
   const GatherOptions& options_;
@@ -175,7 +176,8 @@ class Gathering {
 std::optional<Peer> try_to_join(const GatherOptions& options, int64_t port,
                                 const std::string& token, Clock::time_point end,
                                 std::string* error) {
-  Descriptor socket = connect_to(options.address, port, seconds_until(end), error);
+  const double longest = std::clamp(seconds_until(end), 0.0, kLongestTrySeconds);
+  Descriptor socket = connect_to(options.address, port, longest, error);
   if (!socket) return std::nullopt;
   Connection connection(std::move(socket));
   connection.send(Hello{token, options.rank, options.world, ::getpid(), host_name()});

@@ -186,7 +186,7 @@ void Liveness::beat() {
 }
 
 void Liveness::hear(Peer& peer) {
-  if (!peer.open()) return;
+  if (peer.left && !peer.open()) return;
   peer.connection.flush();
   std::vector<Message> messages;
   try {
