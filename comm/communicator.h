@@ -37,6 +37,8 @@ class Communicator {
   virtual std::unique_ptr<Work> all_to_all(at::Tensor& out, const at::Tensor& in) = 0;                           ///< equal parts of dim 0
   virtual std::unique_ptr<Work> gather(at::Tensor& out, const at::Tensor& in, int64_t root) = 0;                 ///< out: size() * in on the root, undefined elsewhere
   virtual std::unique_ptr<Work> shift(at::Tensor& out, const at::Tensor& in) = 0;                                ///< from rank - 1 to rank + 1; rank 0 gets zeros
+  /// The other way: out is rank + 1's, zeros on the last rank. A group without a way of its own goes by all_to_all.
+  virtual std::unique_ptr<Work> shift_back(at::Tensor& out, const at::Tensor& in);
   virtual void barrier() = 0;
 };
 
@@ -47,7 +49,7 @@ class PeerLost : public UserError {
 };
 
 /// Bytes that this process gave to others through groups, by the name of the group and the operation ("gradient.all_reduce"): what ring algorithms send, (n - 1) / n of the
-/// buffer for reduce_scatter, all_gather and all_to_all, twice that for all_reduce, the buffer for broadcast, gather (not on the root) and shift.
+/// buffer for reduce_scatter, all_gather and all_to_all, twice that for all_reduce, the buffer for broadcast, gather (not on the root), shift and shift_back.
 class Traffic {
  public:
   void add(const std::string& key, double bytes);

@@ -136,6 +136,16 @@ class ThreadCommunicator final : public Communicator {
     });
     return done();
   }
+  std::unique_ptr<Work> shift_back(at::Tensor& out, const at::Tensor& in) override {
+    exchange("shift_back", in, rank_ > 0 ? 1 : 0, [&](const auto& slots) {
+      if (rank_ + 1 == size()) {
+        out.zero_();
+      } else {
+        out.copy_(slots[static_cast<size_t>(rank_ + 1)].first->view_as(out));
+      }
+    });
+    return done();
+  }
   void barrier() override { meeting_->arrive(); }
   const std::shared_ptr<Meeting>& meeting() const { return meeting_; }
 
