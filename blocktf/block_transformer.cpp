@@ -6,6 +6,7 @@
 #include "nn/cross_entropy.h"
 #include "nn/device_sampler.h"
 #include "nn/extend_arguments.h"
+#include "nn/sequence_parallel.h"
 #include "nn/stack_language_model.h"
 #include "nn/token_mixer.h"
 
@@ -18,6 +19,10 @@ BlockState& as_block_state(ModelState& state) {
   auto* own = dynamic_cast<BlockState*>(&state);
   TORCH_CHECK(own != nullptr, "the state was made by a model of another kind");
   return *own;
+}
+
+void check_whole(const Communicator* sequence) {
+  TORCH_CHECK(part_of(sequence).size == 1, "a Block Transformer's rows are not divided over ranks");
 }
 
 // The blocks of a batch whose tokens are decoded: [B, M] numbers counted from 0, of which block n +
@@ -99,6 +104,7 @@ Tensor BlockTransformer::logits_of(const Tensor& hidden) const {
 }
 
 Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {
+  check_whole(context.sequence);
   const int64_t rows = batch.tokens.size(0), n_tokens = batch.tokens.size(1),
                 n_blocks = n_tokens / block_length_;
   TORCH_CHECK(n_blocks >= 1, "loss: rows of ", n_tokens, " tokens, expected at least a block of ",
@@ -163,6 +169,7 @@ Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {
 }
 
 std::unique_ptr<ModelState> BlockTransformer::make_state(const StateShape& shape) const {
+  check_whole(shape.sequence);
   auto state = std::make_unique<BlockState>();
   StateShape of_blocks = shape;
   of_blocks.capacity = (shape.capacity + block_length_ - 1) / block_length_;

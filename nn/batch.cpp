@@ -85,11 +85,36 @@ class PinnedRows : public RowsMemory {
   RowsView view_;
 };
 
+// [B, T], columns counted from the start of each document.
+Tensor positions_in_documents(const Tensor& tokens, const Tensor& segment) {
+  const auto columns = torch::arange(tokens.size(1), tokens.options()).expand_as(tokens);
+  if (!segment.defined()) return columns;
+  const int64_t n_tokens = segment.size(1);
+  auto first = torch::zeros_like(tokens);  // the column where the token's document begins
+  const auto begins = segment.narrow(1, 1, n_tokens - 1) != segment.narrow(1, 0, n_tokens - 1);
+  first.narrow(1, 1, n_tokens - 1).copy_(columns.narrow(1, 1, n_tokens - 1) * begins);
+  return columns - std::get<0>(first.cummax(/*dim=*/1));
+}
+
+// Leaves one part of the columns of a batch of whole rows. Their targets alone were settled.
+void keep_part(Batch& batch, const RowPart& part) {
+  batch.positions = positions_in_documents(batch.tokens, batch.segment);
+  batch.row_segment = batch.segment;
+  const int64_t n = batch.tokens.size(1) / part.size;
+  for (Tensor* tensor :
+       {&batch.tokens, &batch.targets, &batch.segment, &batch.weights, &batch.positions}) {
+    if (tensor->defined()) *tensor = tensor->narrow(1, part.rank * n, n).contiguous();
+  }
+}
+
 // `owner` is kept for as long as tensors look at the rows; null: the caller keeps them.
-Batch make_batch(const RowsView& rows, torch::Device device,
+Batch make_batch(const RowsView& rows, torch::Device device, const RowPart& part,
                  const std::shared_ptr<const RowsMemory>& owner) {
   const int64_t B = rows.rows, T = rows.length;
   TORCH_CHECK(B >= 1 && T >= 1, "make_batch: no rows");
+  TORCH_CHECK(part.rank >= 0 && part.rank < part.size && T % part.size == 0, "make_batch: part ",
+              part.rank, " of ", part.size, " of rows of ", T, " columns, expected them to divide");
+  const int64_t own = T / part.size, begin = part.rank * own;  // the part's columns
   const auto tensor = [&]<typename V>(V* data, torch::IntArrayRef sizes) {
     const auto view = torch::from_blob(
         data, sizes, [owner](void*) {}, torch::CppTypeToScalarType<V>::value);
@@ -101,8 +126,8 @@ Batch make_batch(const RowsView& rows, torch::Device device,
   for (int64_t r = 0; r < B; ++r) {
     check_tokens(rows.tokens + r * T, T);
     one_document = one_document && is_one_document(rows.segment + r * T, T);
-    n_scored.push_back(settle_scoring(rows.targets + r * T,
-                                      rows.weights ? rows.weights + r * T : nullptr, T,
+    n_scored.push_back(settle_scoring(rows.targets + r * T + begin,
+                                      rows.weights ? rows.weights + r * T + begin : nullptr, own,
                                       batch.total_weight));
   }
   batch.tokens = tensor(rows.tokens, {B, T});
@@ -110,14 +135,15 @@ Batch make_batch(const RowsView& rows, torch::Device device,
   if (!one_document) batch.segment = tensor(rows.segment, {B, T});
   batch.samples = tensor(rows.samples, {B});
   if (rows.weights) batch.weights = tensor(rows.weights, {B, T});
+  if (part.size > 1) keep_part(batch, part);
 
   // A row of columns that are all unscored is simpler than none.
   const int64_t n = std::max<int64_t>(1, *std::max_element(n_scored.begin(), n_scored.end()));
-  if (4 * n <= 3 * T) {
+  if (4 * n <= 3 * own) {
     const auto columns =
         torch::empty({B, n}, torch::TensorOptions(torch::kInt64).pinned_memory(device.is_cuda()));
     for (int64_t r = 0; r < B; ++r) {
-      write_columns(rows.targets + r * T, n_scored[r], n,
+      write_columns(rows.targets + r * T + begin, n_scored[r], n,
                     columns.mutable_data_ptr<int64_t>() + r * n);
     }
     batch.scored = columns.to(device, /*non_blocking=*/true);
@@ -127,13 +153,13 @@ Batch make_batch(const RowsView& rows, torch::Device device,
 
 }  // namespace
 
-Batch make_batch(const RowsView& rows, torch::Device device) {
-  return make_batch(rows, device, nullptr);
+Batch make_batch(const RowsView& rows, torch::Device device, const RowPart& part) {
+  return make_batch(rows, device, part, nullptr);
 }
 
-Batch make_batch(const std::vector<Row>& rows, torch::Device device) {
+Batch make_batch(const std::vector<Row>& rows, torch::Device device, const RowPart& part) {
   const std::shared_ptr<const RowsMemory> memory = pack_rows(rows, rows_memory_for(device));
-  return make_batch(memory->view(), device, memory);
+  return make_batch(memory->view(), device, part, memory);
 }
 
 MakeRowsMemory rows_memory_for(torch::Device device) {
@@ -144,15 +170,8 @@ MakeRowsMemory rows_memory_for(torch::Device device) {
 }
 
 Tensor positions_of(const Batch& batch) {
-  const auto columns =
-      torch::arange(batch.tokens.size(1), batch.tokens.options()).expand_as(batch.tokens);
-  if (!batch.segment.defined()) return columns;
-  const int64_t n_tokens = batch.segment.size(1);
-  auto first = torch::zeros_like(batch.tokens);  // the column where the token's document begins
-  const auto begins =
-      batch.segment.narrow(1, 1, n_tokens - 1) != batch.segment.narrow(1, 0, n_tokens - 1);
-  first.narrow(1, 1, n_tokens - 1).copy_(columns.narrow(1, 1, n_tokens - 1) * begins);
-  return columns - std::get<0>(first.cummax(/*dim=*/1));
+  if (batch.positions.defined()) return batch.positions;
+  return positions_in_documents(batch.tokens, batch.segment);
 }
 
 }  // namespace tandem

@@ -1,5 +1,7 @@
 #include "nn/full_attention.h"
 
+#include "nn/sequence_parallel.h"
+
 namespace tandem {
 namespace {
 
@@ -34,11 +36,23 @@ FullAttention::FullAttention(const FullAttentionConfig& config, const MixerSpec&
 
 Tensor FullAttention::forward(const Tensor& x, const ForwardContext& context, MixerState* state) {
   const auto [q, k, v] = heads(x, context);
+  if (is_divided(context) && !state) {
+    TORCH_CHECK(!context.key_segment.defined(), "full attention: key_segment goes with whole rows");
+    const auto kv = gather_columns(torch::cat({k, v}, 2), *context.sequence);  // [B, n T, 2 G, K]
+    const auto seen = kv.narrow(1, 0, (part_of(context.sequence).rank + 1) * x.size(1)).chunk(2, 2);
+    const AttendMask mask{.query_segment = context.segment,
+                          .key_segment = segment_up_to_here(context, seen[0].size(1))};
+    return output(depending_on(attend(q, seen[0], seen[1], mask), kv));
+  }
   if (!state) return output(attend(q, k, v, mask_of(context)));
   TORCH_CHECK(!context.key_segment.defined(), "full attention: key_segment is for training");
   auto& cache = dynamic_cast<FullAttentionState&>(*state).cache;
-  cache.append(k, v, context.positions, context.lengths);
-  return output(attend(q, cache.keys(), cache.values(), cache.mask(context.positions)));
+  if (is_divided(context)) {
+    append_columns(cache, k, v, context);
+  } else {
+    cache.append(k, v, context.positions, context.lengths);
+  }
+  return output(attend(q, cache.keys(), cache.values(), mask_of(cache, context)));
 }
 
 std::unique_ptr<MixerState> FullAttention::make_state(const StateShape& shape) const {
@@ -50,6 +64,11 @@ double FullAttention::forward_flops(Phase phase, int64_t length, int64_t batch) 
   const bool decode = phase == Phase::kDecode;
   const double pairs = decode ? n + 1 : n * (n + 1) / 2;
   return static_cast<double>(batch) * flops_of(decode ? 1 : n, pairs);
+}
+
+double FullAttention::sequence_bytes(const SequencePass& pass) const {
+  return key_value_gather_bytes(pass, pass.heads(shape_.n_kv_heads) * shape_.head_dim,
+                                pass.passes());
 }
 
 int64_t FullAttention::state_bytes(int64_t length, int64_t element_size) const {

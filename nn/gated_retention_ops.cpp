@@ -13,12 +13,20 @@
 //   dR = b_C G + Q^T (b * dO)
 //   dc_i = sum_j P_ij - sum_j P_ji + q_i (b_i dO_i R^T) - k_i (D_Ci v_i G^T), and at the end of the
 //   chunk also sum_j k_j (D_Cj v_j G^T) + b_C <R, G>
+// Where ranks divide a row, each scans its chunks from R = 0, which gives what it adds to a state;
+// the product of its b_C is what it keeps of one. Gathered from all, they give each rank the R that
+// it begins with; likewise the G that it ends with, out of the gradients of every rank's first R
+// (nn/sequence_parallel).
 // c_i - c_i is 0 whatever the gates, so the pairs (i, i) are left out of dc: they would cancel only
 // up to rounding, and drown the gradients of closed gates.
 #include "nn/gated_retention_ops.h"
 
 #include <limits>
 #include <optional>
+
+#include "comm/communicator.h"
+#include "nn/held_group.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 namespace {
@@ -58,15 +66,15 @@ struct Prepared {
   Documents documents;  // undefined tensors when all is one document
 };
 
-Prepared prepare(const Tensor& log_decay, const Tensor& segment, const Tensor& initial_state,
+/// `continues`: a state comes before the first token.
+Prepared prepare(const Tensor& log_decay, const Tensor& segment, bool continues,
                  const Tensor& initial_segment) {
   if (!segment.defined()) {
-    if (initial_state.defined()) return {log_decay, {}};
+    if (continues) return {log_decay, {}};
     return {torch::constant_pad_nd(log_decay.slice(1, 1), {0, 0, 1, 0}), {}};
   }
   const auto no_state = torch::full({segment.size(0)}, -1, segment.options());
-  const auto documents =
-      documents_of(segment, initial_state.defined() ? initial_segment : no_state);
+  const auto documents = documents_of(segment, continues ? initial_segment : no_state);
   return {log_decay.masked_fill((documents.start | ~documents.valid).unsqueeze(-1), 0), documents};
 }
 
@@ -95,16 +103,33 @@ Tensor first_state(const Tensor& q, const Tensor& v, const Tensor& log_decay,
   return torch::zeros({q.size(0), q.size(2), q.size(3), v.size(3)}, log_decay.options());
 }
 
+/// out[n + 1] = carried[n] out[n] + added[n] from out[0] on. out: [N + 1, B, H, K, V];
+/// added: [N, B, H, K, V]; carried: [N, B, H].
+void scan(const Tensor& out, const Tensor& added, const Tensor& carried) {
+  for (int64_t n = 0; n < added.size(0); ++n) {
+    auto next = out[n + 1];
+    torch::addcmul_out(next, added[n], out[n], carried[n].unsqueeze(-1).unsqueeze(-1));
+  }
+}
+/// The same from the end: out[n] = carried[n] out[n + 1] + added[n].
+void scan_back(const Tensor& out, const Tensor& added, const Tensor& carried) {
+  for (int64_t n = added.size(0) - 1; n >= 0; --n) {
+    auto previous = out[n];
+    torch::addcmul_out(previous, added[n], out[n + 1], carried[n].unsqueeze(-1).unsqueeze(-1));
+  }
+}
+
 /// All chunks at once but for the scan over their states. The backward pass is written out: it
 /// keeps two score matrices instead of five.
 struct Chunks : torch::autograd::Function<Chunks> {
   /// q, k: [N, B, H, C, K]; v: [N, B, H, C, V]; a: [N, B, H, C]; initial: [B, H, K, V].
-  /// hidden, dropped: see Masks. -> o [N, B, H, C, V], final state [B, H, K, V].
+  /// hidden, dropped: see Masks. sequence: ranks that divide the rows, or nullptr; `initial` is
+  /// then rank 0's. -> o [N, B, H, C, V], final state [B, H, K, V].
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx,
                                                 const Tensor& q, const Tensor& k, const Tensor& v,
                                                 const Tensor& a, const Tensor& hidden,
                                                 const std::optional<Tensor>& dropped,
-                                                const Tensor& initial) {
+                                                const Tensor& initial, Communicator* sequence) {
     const int64_t n_chunks = q.size(0);
     const auto c = a.cumsum(-1);
     const auto pairs = (c.unsqueeze(-1) - c.unsqueeze(-2))
@@ -119,25 +144,37 @@ struct Chunks : torch::autograd::Function<Chunks> {
     auto sizes = added.sizes().vec();
     sizes[0] = n_chunks + 1;
     const auto states = torch::empty(sizes, added.options());  // before each chunk, after the last
+    const auto kept = carried.select(-1, -1);                  // [N, B, H], b_C
     states[0].copy_(initial);
-    for (int64_t n = 0; n < n_chunks; ++n) {
-      auto next = states[n + 1];
-      torch::addcmul_out(next, added[n], states[n], carried[n].slice(-1, -1).unsqueeze(-1));
+    scan(states, added, kept);
+    Tensor kept_by_rank, final_state;
+    if (sequence) {
+      const auto passages = gather_passages(kept.prod(0), states[n_chunks], *sequence);
+      if (sequence->rank() > 0) {
+        states[0].copy_(passages.before(sequence->rank()));
+        scan(states, added, kept);
+      }
+      kept_by_rank = passages.kept.contiguous();
+      final_state = passages.before(sequence->size());
+      hold_group(ctx, sequence);
+      ctx->mark_non_differentiable({final_state});
+    } else {
+      final_state = states[n_chunks].clone();
     }
 
     const auto scores = q.matmul(transposed(k)).mul_(pairs);
     auto o = q.matmul(states.slice(0, 0, n_chunks).to(q.dtype()))
                  .mul_(carried.to(q.dtype()).unsqueeze(-1));
     add_matmul(o, scores, v);
-    ctx->save_for_backward({q, k, v, pairs, scores, carried, states});
-    return {o, states[n_chunks].clone()};
+    ctx->save_for_backward({q, k, v, pairs, scores, carried, states, kept_by_rank});
+    return {o, final_state};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &pairs = saved[3], &scores = saved[4],
-                 &carried = saved[5], &states = saved[6];
+                 &carried = saved[5], &states = saved[6], &kept_by_rank = saved[7];
     const int64_t n_chunks = q.size(0);
     const auto d_o = grads[0].contiguous();
     const auto to_end = pairs.select(-2, -1).unsqueeze(-1);
@@ -145,11 +182,17 @@ struct Chunks : torch::autograd::Function<Chunks> {
 
     const auto d_incoming = transposed(q).matmul(across).to(states.dtype());
     const auto d_states = torch::empty_like(states);
-    d_states[n_chunks].copy_(grads[1]);
-    for (int64_t n = n_chunks - 1; n >= 0; --n) {
-      auto previous = d_states[n];
-      torch::addcmul_out(previous, d_incoming[n], d_states[n + 1],
-                         carried[n].slice(-1, -1).unsqueeze(-1));
+    const auto kept = carried.select(-1, -1);
+    Communicator* const sequence = kept_by_rank.defined() ? held_group(ctx) : nullptr;
+    if (sequence) {
+      d_states[n_chunks].zero_();
+    } else {
+      d_states[n_chunks].copy_(grads[1]);
+    }
+    scan_back(d_states, d_incoming, kept);
+    if (sequence) {
+      d_states[n_chunks].copy_(gradient_of_left_state(kept_by_rank, d_states[0], *sequence));
+      if (sequence->rank() + 1 < sequence->size()) scan_back(d_states, d_incoming, kept);
     }
     const auto incoming = states.slice(0, 0, n_chunks), d_outgoing = d_states.slice(0, 1);
     const auto g = d_outgoing.to(q.dtype());
@@ -168,7 +211,7 @@ struct Chunks : torch::autograd::Function<Chunks> {
     add_matmul(d_q, d_scores, k);
     add_matmul(d_k, transposed(d_scores), q);
     add_matmul(d_v, transposed(scores), d_o);
-    return {d_q, d_k, d_v, d_c.flip(-1).cumsum(-1).flip(-1), {}, {}, d_states[0]};
+    return {d_q, d_k, d_v, d_c.flip(-1).cumsum(-1).flip(-1), {}, {}, d_states[0], {}};
   }
 
  private:
@@ -226,22 +269,27 @@ Masks masks_of(const Documents& documents, int64_t n_chunks, int64_t chunk, torc
 
 Retention gated_retention(const Tensor& q, const Tensor& k, const Tensor& v,
                           const Tensor& log_decay, const Tensor& segment,
-                          const Tensor& initial_state, const Tensor& initial_segment,
-                          int64_t chunk) {
+                          const Tensor& initial_state, const Tensor& initial_segment, int64_t chunk,
+                          Communicator* sequence) {
   check(q, k, v, log_decay, segment, initial_state);
   TORCH_CHECK(chunk > 0, "gated_retention: chunk ", chunk, ", expected at least 1");
   const int64_t n_tokens = q.size(1);
-  if (n_tokens == 1) {
+  if (sequence && sequence->size() == 1) sequence = nullptr;
+  TORCH_CHECK(!sequence || !initial_state.defined() || !initial_state.requires_grad(),
+              "gated_retention: no gradient of the initial state where ranks divide the rows");
+  if (n_tokens == 1 && !sequence) {
     return gated_retention_recurrent(q, k, v, log_decay, segment, initial_state, initial_segment);
   }
   // Chunks of equal length, no longer than asked for, need little padding.
   const int64_t n_chunks = ceil_divide(n_tokens, chunk), length = ceil_divide(n_tokens, n_chunks);
-  const auto [decay, documents] = prepare(log_decay, segment, initial_state, initial_segment);
+  const bool follows = sequence && sequence->rank() > 0;  // another rank's columns
+  const bool continues = follows || initial_state.defined();
+  const auto [decay, documents] = prepare(log_decay, segment, continues, initial_segment);
+  const auto first = first_state(q, v, log_decay, follows ? Tensor() : initial_state);
   const auto masks = masks_of(documents, n_chunks, length, q.device());
-  const auto out =
-      Chunks::apply(chunked(q, n_chunks, length), chunked(k, n_chunks, length),
-                    chunked(v, n_chunks, length), chunked(decay, n_chunks, length), masks.hidden,
-                    masks.dropped, first_state(q, v, log_decay, initial_state));
+  const auto out = Chunks::apply(chunked(q, n_chunks, length), chunked(k, n_chunks, length),
+                                 chunked(v, n_chunks, length), chunked(decay, n_chunks, length),
+                                 masks.hidden, masks.dropped, first, sequence);
   const auto o =
       out[0].permute({1, 0, 3, 2, 4}).reshape({q.size(0), n_chunks * length, q.size(2), v.size(3)});
   return {o.slice(1, n_chunks * length - n_tokens), out[1]};
@@ -258,7 +306,8 @@ Retention gated_retention_recurrent(const Tensor& q, const Tensor& k, const Tens
                                     const Tensor& log_decay, const Tensor& segment,
                                     const Tensor& initial_state, const Tensor& initial_segment) {
   check(q, k, v, log_decay, segment, initial_state);
-  const auto [log_decays, documents] = prepare(log_decay, segment, initial_state, initial_segment);
+  const auto [log_decays, documents] =
+      prepare(log_decay, segment, initial_state.defined(), initial_segment);
   const auto type = log_decay.scalar_type();
   auto decay = log_decays.exp();  // [B, T, H]
   auto keys = k.to(type);

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <string>
 
 #include "core/packing.h"
 #include "nn/batch.h"
@@ -43,6 +44,11 @@ class LanguageModel : public Module {
   /// kTrain: forward and backward of `batch` rows of `length` tokens. kPrefill: a prompt of `length` with logits of its last token. kDecode: one token after `length`.
   virtual Flops flops(Phase phase, int64_t length, int64_t batch) const = 0;
   virtual StateBytes state_bytes(int64_t length, int64_t element_size) const = 0;
+
+  /// Why ranks cannot divide its rows among them (ForwardContext::sequence), for a message; empty = they can.
+  virtual std::string why_not_sequence_parallel() const { return "its layers take whole sequences only"; }
+  /// Bytes that a rank sends to others when they do.
+  virtual SequenceBytes sequence_bytes(const SequencePass&) const { return {}; }
 };
 
 }  // namespace tandem

@@ -1,6 +1,7 @@
 #include "nn/layer_stack.h"
 
 #include "nn/full_attention.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 namespace {
@@ -86,6 +87,12 @@ int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
   return bytes;
 }
 
+double DecoderLayers::sequence_bytes(const SequencePass& pass) const {
+  double bytes = 0;
+  for (const auto& layer : layers_) bytes += layer->mixer().sequence_bytes(pass);
+  return bytes;
+}
+
 LayerStack::LayerStack(Layers layers, int64_t d_model, std::shared_ptr<NormImpl> final_norm)
     : d_model_(d_model),
       layers_(register_module("layers", std::make_shared<DecoderLayers>(std::move(layers)))),
@@ -136,7 +143,12 @@ StateBytes LayerStack::state_bytes(int64_t length, int64_t element_size) const {
   return {{{"layers", layers_->state_bytes(length, element_size)}}};
 }
 
+SequenceBytes LayerStack::sequence_bytes(const SequencePass& pass) const {
+  return {{{"layers", layers_->sequence_bytes(pass)}}};
+}
+
 Tensor lengths_after(const Tensor& lengths, const ForwardContext& context, int64_t n_tokens) {
+  if (is_divided(context)) return lengths + row_lengths_of(context, n_tokens);
   return context.lengths.defined() ? lengths + context.lengths : lengths + n_tokens;
 }
 

@@ -34,6 +34,7 @@ class DecoderLayers : public Module {
   int64_t count() const { return static_cast<int64_t>(layers_.size()); }
   double forward_flops(Phase phase, int64_t length, int64_t batch) const;
   int64_t state_bytes(int64_t length, int64_t element_size) const;
+  double sequence_bytes(const SequencePass& pass) const;
 
  private:
   Layers layers_;
@@ -80,6 +81,7 @@ class LayerStack : public DecoderStack {
   int64_t n_layers() const override { return layers_->count(); }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override;
   StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  SequenceBytes sequence_bytes(const SequencePass& pass) const override;
 
  private:
   int64_t d_model_;

@@ -5,6 +5,7 @@
 
 #include "nn/gated_retention_ops.h"
 #include "nn/norm.h"
+#include "nn/sequence_parallel.h"
 #include "nn/swiglu.h"
 
 namespace tandem {
@@ -60,16 +61,18 @@ Tensor RetentionBase::forward(const Tensor& x, const ForwardContext& context, Mi
   const auto v = heads(v_proj_);
   const auto decay = log_decay(x);  // [B, T, H]
 
+  Communicator* const sequence = is_divided(context) ? context.sequence : nullptr;
   Retention retained;
   if (state) {
     auto& held = dynamic_cast<RetentionState&>(*state).state;
     TORCH_CHECK(held.size(0) == x.size(0), "retention: ", x.size(0), " rows, the state has ",
                 held.size(0));
     retained = gated_retention(q, k, v, decay, segment_of(context.lengths, x.size(1)), held, {},
-                               shape_.chunk);
+                               shape_.chunk, sequence);
     held.copy_(retained.final_state.detach());
   } else {
-    retained = gated_retention(q, k, v, decay, context.segment, {}, {}, shape_.chunk);
+    const auto before = segment_before(context.row_segment, part_of(sequence).rank * x.size(1));
+    retained = gated_retention(q, k, v, decay, context.segment, {}, before, shape_.chunk, sequence);
   }
   const auto y = rms_norm(retained.output, spec_.norm_eps).flatten(2);  // [B, T, H * K]
   return o_proj_->forward(swiglu(g_proj_->forward(x), y));
@@ -95,6 +98,15 @@ double RetentionBase::forward_flops(Phase phase, int64_t length, int64_t batch) 
   const double projections = 2 * d_model * 5 * n_heads * head_dim;
   return static_cast<double>(batch) * n_tokens *
          (projections + 4 * n_heads * head_dim * (chunk + head_dim));
+}
+
+// A state and its decay from each rank to all, and a state's gradient on the way back.
+double RetentionBase::sequence_bytes(const SequencePass& pass) const {
+  const auto n_states = static_cast<double>(pass.batch * pass.heads(shape_.n_heads));
+  const auto size = static_cast<double>(shape_.head_dim * shape_.head_dim);
+  const auto passes = static_cast<double>(pass.passes());
+  return static_cast<double>((pass.ranks - 1) * pass.wide()) * n_states *
+         (passes * (size + 1) + size);
 }
 
 int64_t RetentionBase::state_bytes(int64_t, int64_t element_size) const {

@@ -13,6 +13,7 @@ class RetentionBase : public TokenMixer {
   std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
   double forward_flops(Phase phase, int64_t length, int64_t batch) const override;  ///< without those of log_decay()
   int64_t state_bytes(int64_t length, int64_t element_size) const override;
+  double sequence_bytes(const SequencePass& pass) const override;  ///< whatever the length
 
  protected:
   struct Shape {

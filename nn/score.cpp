@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "nn/generate.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 namespace {
@@ -12,7 +13,10 @@ namespace {
 // NLL of one batch, [B, T] on the CPU; NaN where not scored.
 Tensor batch_nll(LanguageModel& model, const Batch& batch, int64_t chunk,
                  std::optional<torch::Dtype> cache_dtype, const ForwardContext& context = {}) {
-  if (chunk == 0) return model.loss(batch, context).nll.to(torch::kCPU);
+  if (chunk == 0) {
+    const Tensor nll = model.loss(batch, context).nll;
+    return (is_divided(context) ? gather_columns(nll, *context.sequence) : nll).to(torch::kCPU);
+  }
   const int64_t n_tokens = batch.tokens.size(1);
   Tensor tokens = batch.tokens, lengths;  // lengths undefined: rows without padding
   if (batch.segment.defined()) {
@@ -110,7 +114,8 @@ ScoreResult score_rows(LanguageModel& model, std::span<const Row> rows, torch::D
     std::vector<Row> padded(part.begin(), part.end());
     pad_rows(padded);
     if (chunk > 0) check_one_document(padded);
-    const Tensor nll = batch_nll(model, make_batch(padded, device), chunk, cache_dtype, context)
+    const Batch own = make_batch(padded, device, part_of(context.sequence));
+    const Tensor nll = batch_nll(model, own, chunk, cache_dtype, context)
                            .to(torch::kFloat64)
                            .contiguous();
     const double* values = nll.const_data_ptr<double>();

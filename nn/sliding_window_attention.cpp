@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "comm/communicator.h"
 #include "nn/attend.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 namespace {
@@ -67,12 +69,73 @@ struct SlidingWindowState : MixerState {
     return visible;
   }
 
+  /// The same where ranks divide the rows: k and v are this rank's columns. Every rank holds the
+  /// window that follows the last one.
+  Visible append_columns(const Tensor& k, const Tensor& v, const ForwardContext& context) {
+    Communicator& group = *context.sequence;
+    const int64_t n_tokens = k.size(1), n_before = group.rank() * n_tokens;
+    const bool full = rows_are_full(context.row_lengths, group.size() * n_tokens);
+    if (!full && !held_by_row.defined()) held_by_row = torch::full_like(context.row_lengths, held);
+    const auto own = torch::cat({k, v}, 2);
+    const auto held_before = torch::cat({keys, values}, 2).narrow(1, end - window, window);
+    auto seen = with_columns_before(own, window - 1, group);  // [B, S, 2 G, K]
+    Visible visible{.mask = {.window = window}};
+    if (seen.size(1) == n_before + n_tokens) {  // the window reaches the call's first token
+      seen = torch::cat({held_before, seen.to(held_before.dtype())}, 1);
+      if (!held_by_row.defined()) {
+        seen = seen.slice(1, window - held);  // without the zeros in front
+      } else {
+        const auto empty = torch::arange(seen.size(1), held_by_row.options()) <
+                           (window - held_by_row).unsqueeze(1);
+        visible.mask.key_segment = empty.to(torch::kInt32);  // as in append()
+        visible.mask.query_segment =
+            torch::zeros({k.size(0), n_tokens}, visible.mask.key_segment.options());
+      }
+    }
+    visible.keys = seen.chunk(2, 2)[0];
+    visible.values = seen.chunk(2, 2)[1];
+
+    const auto lengths = row_lengths_of(context, n_tokens);
+    keep_last(window_of_all(held_before, own.to(held_before.dtype()), lengths, group));
+    if (held_by_row.defined()) {
+      held_by_row = (held_by_row + lengths).clamp_max(window);
+    } else {
+      held = std::min(held + group.size() * n_tokens, window);
+    }
+    return visible;
+  }
+
   int64_t window, end;  // the window is [end - W, end) of the buffers
   Tensor keys, values;  // [B, W + room, G, K]
   int64_t held = 0;     // tokens in every row's window, while all are equally long
   Tensor held_by_row;   // [B] int64 from then on
 
  private:
+  /// The last W of what was held and of each row's tokens of this call, [B, W, 2 G, K]: each rank
+  /// gives those that it has, rank 0 those that were held.
+  Tensor window_of_all(const Tensor& held_before, const Tensor& own, const Tensor& lengths,
+                       Communicator& group) const {
+    const auto index =
+        lengths.unsqueeze(1) + torch::arange(window, lengths.options());  // [B, W], W = first token
+    const auto column = index - window - group.rank() * own.size(1);
+    const auto is_own = column.ge(0) & column.lt(own.size(1));
+    const auto is_held = index.lt(window);
+    const auto from = torch::where(is_own, column + window, torch::where(is_held, index, 0));
+    const auto given = group.rank() == 0 ? is_own | is_held : is_own;
+    const auto wide = [&](const Tensor& x) { return x.view({x.size(0), x.size(1), 1, 1}); };
+    auto last = torch::cat({held_before, own}, 1)
+                    .gather(1, wide(from).expand({-1, -1, own.size(2), own.size(3)}))
+                    .masked_fill(~wide(given), 0)
+                    .contiguous();
+    group.all_reduce(last, Reduction::kSum)->wait();
+    return last;
+  }
+  void keep_last(const Tensor& last) {
+    const auto parts = last.chunk(2, 2);
+    keys.narrow(1, 0, window).copy_(parts[0].detach());
+    values.narrow(1, 0, window).copy_(parts[1].detach());
+    end = window;
+  }
   /// Puts `added` [B, T, G, K] behind the window; returns both, [B, W + T, G, K].
   Tensor push(Tensor& buffer, const Tensor& added, bool fits) const {
     if (fits) {
@@ -109,9 +172,21 @@ SlidingWindowAttention::SlidingWindowAttention(const SlidingWindowConfig& config
 Tensor SlidingWindowAttention::forward(const Tensor& x, const ForwardContext& context,
                                        MixerState* state) {
   const auto [q, k, v] = heads(x, context);
+  if (is_divided(context) && !state) {
+    const auto kv = with_columns_before(torch::cat({k, v}, 2), window_ - 1, *context.sequence);
+    const AttendMask mask{.window = window_,
+                          .query_segment = context.segment,
+                          .key_segment = segment_up_to_here(context, kv.size(1))};
+    const auto parts = kv.chunk(2, 2);  // [B, S, G, K]
+    return output(depending_on(attend(q, parts[0], parts[1], mask), kv));
+  }
   Visible visible{
       k, v, {.window = window_, .query_segment = context.segment, .key_segment = context.segment}};
-  if (state) visible = dynamic_cast<SlidingWindowState&>(*state).append(k, v, context.lengths);
+  if (state) {
+    auto& held = dynamic_cast<SlidingWindowState&>(*state);
+    visible = is_divided(context) ? held.append_columns(k, v, context)
+                                  : held.append(k, v, context.lengths);
+  }
   return output(attend(q, visible.keys, visible.values, visible.mask));
 }
 
@@ -126,6 +201,13 @@ double SlidingWindowAttention::forward_flops(Phase phase, int64_t length, int64_
   const double w = static_cast<double>(std::min(decode ? length + 1 : length, window_));
   const double pairs = decode ? w : w * (w + 1) / 2 + (n - w) * w;
   return static_cast<double>(batch) * flops_of(decode ? 1 : n, pairs);
+}
+
+double SlidingWindowAttention::sequence_bytes(const SequencePass& pass) const {
+  const int64_t heads = pass.heads(shape_.n_kv_heads);
+  return columns_before_bytes(
+      pass, window_ - 1,
+      static_cast<double>(pass.batch * 2 * heads * shape_.head_dim * pass.element_size));
 }
 
 int64_t SlidingWindowAttention::state_bytes(int64_t, int64_t element_size) const {

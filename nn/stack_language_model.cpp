@@ -5,6 +5,7 @@
 
 #include "nn/cross_entropy.h"
 #include "nn/extend_arguments.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 namespace {
@@ -31,15 +32,37 @@ StackModelState& as_stack_state(ModelState& state) {
   return *own;
 }
 
-// What a stack needs to continue the rows of `state` by `tokens`.
+// What a stack needs to continue the rows of `state` by calls of [B, T] tokens. Where ranks divide
+// them it is about this rank's columns; too few to divide, as in decoding, are every rank's.
 ForwardContext continue_rows(const Tensor& tokens, const Tensor& lengths,
                              const StackModelState& state) {
   ForwardContext context;
-  context.positions = positions_after(state.stack->lengths, tokens.size(1));
-  context.lengths = lengths;
-  context.sequence = state.shape.sequence;
   context.runner = state.shape.runner;
+  context.lengths = lengths;
+  context.positions = positions_after(state.stack->lengths, tokens.size(1));
+  const auto [rank, size] = part_of(state.shape.sequence);
+  if (size == 1 || tokens.size(1) < size) return context;
+
+  context.sequence = state.shape.sequence;
+  const int64_t n_tokens = (tokens.size(1) + size - 1) / size;
+  if (lengths.defined() || n_tokens * size > tokens.size(1)) {
+    const Tensor& held = state.stack->lengths;
+    context.row_lengths = lengths.defined() ? lengths : torch::full_like(held, tokens.size(1));
+    context.lengths = (context.row_lengths - rank * n_tokens).clamp(0, n_tokens);
+  }
+  context.positions = positions_after(state.stack->lengths + rank * n_tokens, n_tokens);
   return context;
+}
+
+// What this rank computes of x [B, T], as the context says.
+Tensor own_part(const Tensor& x, const ForwardContext& context, int64_t filler) {
+  return is_divided(context) ? own_columns(x, *context.sequence, filler) : x;
+}
+
+// [B, T, ...] again out of what each rank computed of it.
+Tensor whole(const Tensor& x, const ForwardContext& context, int64_t n_tokens) {
+  if (!is_divided(context)) return x;
+  return gather_columns(x, *context.sequence).narrow(1, 0, n_tokens);
 }
 
 }  // namespace
@@ -93,9 +116,12 @@ Tensor StackLanguageModel::learned_positions(const ForwardContext& context) cons
 }
 
 Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context) {
+  TORCH_CHECK(!is_divided(context) || batch.positions.defined(),
+              "loss: ranks divide the rows, expected a batch made for a part of them");
   ForwardContext own = context;
   own.positions = positions_of(batch);
   own.segment = batch.segment;
+  own.row_segment = batch.row_segment;
   own.samples = batch.samples;
   own.wanted = batch.scored;
   const bool some = batch.scored.defined();
@@ -128,9 +154,11 @@ Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, M
   check_extend_arguments(tokens, lengths, own.shape.batch,
                          /*shortest=*/want == Want::kLast ? 1 : 0);
   const auto context = continue_rows(tokens, lengths, own);
-  const auto h = stack_->forward(embed(tokens, context), context, own.stack.get(), want);
+  const auto own_tokens = own_part(tokens, context, /*filler=*/0);
+  auto h = stack_->forward(embed(own_tokens, context), context, own.stack.get(), want);
   own.lengths = own.stack->lengths;
   if (want == Want::kNothing) return {};
+  if (want == Want::kAll) h = whole(h, context, tokens.size(1));
   const auto logits =
       at::linear(h, head_weight()).to(float_or_wider(h.scalar_type()));  // [B, T or 1, V]
   if (want == Want::kAll) return logits;
@@ -146,10 +174,13 @@ Tensor StackLanguageModel::extend_nll(const Tensor& tokens, const Tensor& target
   const bool scored =
       (targets != kIgnored).any().item<bool>();  // if not, the early exit serves scoring too
   const auto context = continue_rows(tokens, lengths, own);
-  const auto x = embed(tokens, context);
+  const auto x = embed(own_part(tokens, context, /*filler=*/0), context);
   const auto h = stack_->forward(x, context, own.stack.get(), scored ? Want::kAll : Want::kNothing);
   own.lengths = own.stack->lengths;
-  if (scored) return token_nll(h, head_weight(), targets);
+  if (scored) {
+    const auto nll = token_nll(h, head_weight(), own_part(targets, context, kIgnored));
+    return whole(nll, context, targets.size(1));
+  }
   return torch::full(targets.sizes(), std::numeric_limits<double>::quiet_NaN(),
                      x.options().dtype(float_or_wider(x.scalar_type())));
 }

@@ -27,6 +27,8 @@ TokenEnds token_ends(const Config& config, int64_t n_layers, double embedding_st
           init_kaiming_uniform(config.d_model)};
 }
 
+/// Where a state's shape names ranks that divide rows, each is given whole calls; extend computes its own columns of calls as long as there are ranks, so prompts are prefilled by all. Results and states
+/// are those of whole rows on every rank, so that decoding goes on anywhere.
 /// Embedding, a DecoderStack, a head: what YOCO, Transformer and hybrids are. The stack's children are registered as children of the model itself, so names
 /// begin with `self_decoder.`, `layers.` and so on. Parameters of its own: embedding.weight [V, D], position_embedding.weight, head.weight [V, D] unless tied.
 class StackLanguageModel : public LanguageModel {
@@ -41,6 +43,8 @@ class StackLanguageModel : public LanguageModel {
   int64_t n_layers() const override { return ends_.n_layers; }
   Flops flops(Phase phase, int64_t length, int64_t batch) const override;
   StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  std::string why_not_sequence_parallel() const override { return {}; }
+  SequenceBytes sequence_bytes(const SequencePass& pass) const override { return stack_->sequence_bytes(pass); }
 
  private:
   const Tensor& head_weight() const;

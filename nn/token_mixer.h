@@ -28,6 +28,8 @@ class TokenMixer : public Module {
   virtual double forward_flops(Phase phase, int64_t length, int64_t batch) const = 0;
   /// Bytes of the state of one row that holds `length` tokens, `element_size` bytes an element.
   virtual int64_t state_bytes(int64_t length, int64_t element_size) const = 0;
+  /// Bytes that a rank sends for one layer where ranks divide rows; 0 of a mixer that needs nothing of other ranks.
+  virtual double sequence_bytes(const SequencePass&) const { return 0; }
 };
 
 /// Whether `lengths` [B] (undefined: yes) is n_tokens in every row. Read on a CPU only: elsewhere asking would wait for the device, so no is the answer.

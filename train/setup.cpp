@@ -73,6 +73,11 @@ Run empty_run(const TrainConfig& config, const ModelFactory& factory, Mesh& mesh
   run.device = device;
   run.model = factory.build(config.model);
   split_over(*run.model, *mesh.tensor);
+  if (mesh.sequence->size() > 1) {
+    if (const std::string why = run.model->why_not_sequence_parallel(); !why.empty())
+      throw bad_usage("parallelism.sequence = " + std::to_string(mesh.sequence->size()) +
+                      ", expected 1 for this model: " + why);
+  }
   if (config.bad_steps.spike != "ignore")
     run.spikes.emplace(config.bad_steps.spike_window, config.bad_steps.spike_threshold);
   return run;

@@ -5,15 +5,17 @@
 
 #include "core/error.h"
 #include "nn/batch.h"
+#include "nn/sequence_parallel.h"
 #include "train/tree_sum.h"
 
 namespace tandem {
 namespace {
 
-std::vector<Batch> make_batches(const RowsView& rows, int64_t size, torch::Device device) {
+std::vector<Batch> make_batches(const RowsView& rows, int64_t size, torch::Device device,
+                                const RowPart& part) {
   std::vector<Batch> batches;
   for (int64_t first = 0; first < rows.rows; first += size)
-    batches.push_back(make_batch(rows.slice(first, std::min(size, rows.rows - first)), device));
+    batches.push_back(make_batch(rows.slice(first, std::min(size, rows.rows - first)), device, part));
   return batches;
 }
 
@@ -67,7 +69,8 @@ Tensor accumulate_gradients(Run& run, const RowsView& rows, const MicroBatches& 
   context.training = true;
   // The denominator of the whole step comes first, however targets are spread over micro-batches
   // and ranks.
-  const auto batches = make_batches(rows, config.training.micro_batch_size.value(), run.device);
+  const auto batches = make_batches(rows, config.training.micro_batch_size.value(), run.device,
+                                    part_of(context.sequence));
   TORCH_CHECK(static_cast<int64_t>(batches.size()) == share.n, "a step's share is ", share.n,
               " micro-batches, its rows make ", batches.size());
   const double scored = weight_of_step(batches, share, mesh);

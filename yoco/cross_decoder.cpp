@@ -1,6 +1,7 @@
 #include "yoco/cross_decoder.h"
 
 #include "nn/layer_runner.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 
@@ -57,14 +58,15 @@ Tensor CrossDecoder::forward(Tensor x, const SharedKv& kv, const ForwardContext&
       make_rope_table(spec_.rope, config_.head_dim, context.positions, x.scalar_type());
   AttendMask mask;
   if (kv.cache) {
-    mask = kv.cache->mask(context.positions);
+    mask = mask_of(*kv.cache, context);
   } else {
-    mask.query_index = context.columns;  // where only some of the tokens ask
+    if (context.columns.defined())  // only some of the tokens ask
+      mask.query_index = context.columns + kv.begin;
     mask.query_segment = context.segment;
     mask.key_segment = kv.segment;
   }
   for (const auto& layer : layers_) x = layer->forward(x, kv, table, mask, context);
-  return x;
+  return is_divided(context) ? depending_on(x, kv.keys) : x;
 }
 
 double CrossDecoder::forward_flops(double n_queries, double n_pairs) const {

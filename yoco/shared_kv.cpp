@@ -1,6 +1,7 @@
 #include "yoco/shared_kv.h"
 
 #include "nn/layer_runner.h"
+#include "nn/sequence_parallel.h"
 
 namespace tandem {
 
@@ -22,8 +23,18 @@ SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, 
             v_proj_->forward(x).view(heads)};                                // [B, T, G, K]
   };
   const Tensors kv = run_layer(context, *this, {h}, project);
-  if (!cache) return {kv[0], kv[1], context.segment, nullptr};
-  cache->append(kv[0], kv[1], context.positions, context.lengths);
+  if (is_divided(context) && !cache) {  // outside the layer, which may run again
+    const Tensor all = gather_columns(torch::cat(kv, 2), *context.sequence);  // [B, n T, 2 G, K]
+    const int64_t begin = part_of(context.sequence).rank * h.size(1), n_keys = begin + h.size(1);
+    const auto seen = all.narrow(1, 0, n_keys).chunk(2, 2);
+    return {seen[0], seen[1], segment_up_to_here(context, n_keys), nullptr, begin};
+  }
+  if (!cache) return {kv[0], kv[1], context.segment};
+  if (is_divided(context)) {
+    append_columns(*cache, kv[0], kv[1], context);
+  } else {
+    cache->append(kv[0], kv[1], context.positions, context.lengths);
+  }
   return {cache->keys(), cache->values(), /*segment=*/{}, cache};
 }
 
@@ -33,6 +44,10 @@ KvCache SharedKvMaker::make_cache(const StateShape& shape) const {
 
 double SharedKvMaker::forward_flops(double n_tokens) const {
   return 2.0 * 2.0 * spec_.d_model * spec_.n_kv_heads * spec_.head_dim * n_tokens;
+}
+
+double SharedKvMaker::sequence_bytes(const SequencePass& pass) const {
+  return key_value_gather_bytes(pass, pass.heads(spec_.n_kv_heads) * spec_.head_dim, /*passes=*/1);
 }
 
 int64_t SharedKvMaker::state_bytes(int64_t length, int64_t element_size) const {

@@ -13,6 +13,7 @@ struct SharedKv {
   Tensor keys, values;             // [B, S, G, K]; keys are rotated
   Tensor segment;                  // [B, S] document of each key; undefined = one document
   const KvCache* cache = nullptr;  // where they are held; nullptr = they are this call's
+  int64_t begin = 0;               // the key of this call's first token, where they are this call's: other ranks' come before it
 };
 
 /// What the cross-decoder's heads look like to the one that makes their keys and values.
@@ -27,11 +28,12 @@ struct SharedKvSpec {
 class SharedKvMaker : public RunUnit {
  public:
   explicit SharedKvMaker(const SharedKvSpec& spec);
-  /// h: [B, T, D]. With `cache`: appends this call's `context.lengths` tokens to it and gives all tokens so far.
+  /// h: [B, T, D]. Where ranks divide the rows, keys and values of all ranks are gathered, up to this rank's last. With `cache`: appends this call's `context.lengths` tokens to it and gives all tokens so far.
   SharedKv forward(const Tensor& h, const ForwardContext& context, KvCache* cache);
   KvCache make_cache(const StateShape& shape) const;
   double forward_flops(double n_tokens) const;
   int64_t state_bytes(int64_t length, int64_t element_size) const;
+  double sequence_bytes(const SequencePass& pass) const;
 
  private:
   SharedKvSpec spec_;

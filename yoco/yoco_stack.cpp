@@ -101,4 +101,10 @@ StateBytes YocoStack::state_bytes(int64_t length, int64_t element_size) const {
            {"shared_kv", shared_kv_->state_bytes(length, element_size)}}};
 }
 
+// The cross-decoder sends nothing: its keys and values are there.
+SequenceBytes YocoStack::sequence_bytes(const SequencePass& pass) const {
+  return {{{"self_decoder", self_decoder_->layers().sequence_bytes(pass)},
+           {"shared_kv", shared_kv_->sequence_bytes(pass)}}};
+}
+
 }  // namespace tandem
