@@ -1,4 +1,5 @@
 #pragma once
+#include "nn/cost.h"
 #include "nn/forward_context.h"
 #include "nn/kv_cache.h"
 #include "nn/linear.h"

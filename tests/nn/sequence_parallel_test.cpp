@@ -99,6 +99,11 @@ TEST(SequenceParallelTest, SharesOfCausalAttention) {
             "the last of 4 ranks computes 43.7% of the (query, key) pairs of causal attention, the first 6.3%; an even share is 25.0%");
 }
 
+TEST(SequenceParallelTest, WhatIsSentIsSaid) {
+  EXPECT_EQ(bytes_message({{{"self_decoder", 3072}, {"shared_kv", 18432}}}),
+            "each rank sends 21,504 bytes a micro-batch to the others: self_decoder 3,072, shared_kv 18,432");
+}
+
 TransformerConfig transformer_config() {
   TransformerConfig config;
   config.vocab_size = 19;
@@ -121,6 +126,14 @@ TEST(SequenceParallelTest, TheTransformersGradientsAreOneProcesss) {
       expect_same_outcome(outcome_of(make, rows, {.ranks = n, .recompute = recompute}), expected);
     }
   }
+}
+
+TEST(SequenceParallelTest, TheTransformerGathersInEveryLayer) {
+  const auto bytes = make_transformer(transformer_config())->sequence_bytes({.ranks = 3, .batch = 2, .length = 24, .element_size = 2});
+  ASSERT_EQ(bytes.parts.size(), 1u);
+  EXPECT_EQ(bytes.parts[0].first, "layers (2 of full attention gather all keys and values each)");
+  // 16 tokens with 2 G K channels go to 2 ranks in bfloat16, as many gradients come back in float32
+  EXPECT_EQ(bytes.parts[0].second, 2 * (16 * (2 * 2 * 6) * 2) * (2 + 4));
 }
 
 TEST(SequenceParallelTest, LearnedPositionsCountFromTheWholeRow) {

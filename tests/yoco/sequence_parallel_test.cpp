@@ -123,8 +123,8 @@ TEST_P(SequenceParallelTest, WithRecomputation) { expect_parity(rows_of_document
 // Some ranks hold padding alone, and see and score nothing; their collectives run all the same.
 TEST_P(SequenceParallelTest, RanksOfPadding) {
   for (const bool recompute : {false, true}) {
-    expect_parity({row_of_documents({7, -17}, kVocab, 1)}, {2, 3, 4}, recompute);
-    expect_parity({row_of_documents({-19, 5}, kVocab, 1)}, {2, 3, 4}, recompute);
+    expect_parity({row_of_documents({7, -17}, kVocab, 1)}, {2, 4}, recompute);
+    expect_parity({row_of_documents({-19, 5}, kVocab, 1)}, {3}, recompute);
     expect_parity({row_of_documents({7, -10, 7}, kVocab, 1)}, {4}, recompute);
     expect_parity({row_of_documents({-24}, kVocab, 1)}, {2}, recompute);
   }
@@ -237,7 +237,7 @@ TEST_P(SequenceParallelTest, ScoringAndLogitsInPieces) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SequenceParallelTest, testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Models, SequenceParallelTest, testing::ValuesIn(cases()), [](const auto& one) { return one.param.name; });
 
 double bytes_of(const YocoConfig& config, const std::vector<Row>& rows) {
   std::vector<double> bytes;
@@ -254,7 +254,7 @@ TEST(YocoSequenceBytesTest, TheCrossDecoderSendsTheSameWhateverItsDepth) {
 TEST(YocoSequenceBytesTest, RetentionSendsTheSameWhateverTheLength) {
   const YocoConfig config = config_of({gated_choice(5)});
   const double difference = bytes_of(config, {row_of_documents({48}, kVocab, 1)}) - bytes_of(config, {row_of_documents({24}, kVocab, 1)});
-  EXPECT_EQ(difference, 8 * 2 * (2 * 2 * 6 * 8));
+  EXPECT_EQ(difference, 8 * (2 * 2 * 6 * 8) * 2 * 2);
 }
 
 }  // namespace
