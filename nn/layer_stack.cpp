@@ -87,10 +87,23 @@ int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
   return bytes;
 }
 
-double DecoderLayers::sequence_bytes(const SequencePass& pass) const {
-  double bytes = 0;
-  for (const auto& layer : layers_) bytes += layer->mixer().sequence_bytes(pass);
-  return bytes;
+SequenceBytes DecoderLayers::sequence_bytes(const SequencePass& pass,
+                                            const std::string& part) const {
+  double bytes = 0, gathered = 0;
+  int64_t n_gathers = 0;
+  for (const auto& layer : layers_) {
+    const bool gathers = dynamic_cast<const FullAttention*>(&layer->mixer()) != nullptr;
+    (gathers ? gathered : bytes) += layer->mixer().sequence_bytes(pass);
+    n_gathers += gathers;
+  }
+  SequenceBytes sent;
+  if (n_gathers < count()) sent.parts.emplace_back(part, bytes);
+  if (n_gathers > 0) {
+    sent.parts.emplace_back(part + " (" + std::to_string(n_gathers) +
+                                " of full attention gather all keys and values each)",
+                            gathered);
+  }
+  return sent;
 }
 
 LayerStack::LayerStack(Layers layers, int64_t d_model, std::shared_ptr<NormImpl> final_norm)
@@ -144,7 +157,7 @@ StateBytes LayerStack::state_bytes(int64_t length, int64_t element_size) const {
 }
 
 SequenceBytes LayerStack::sequence_bytes(const SequencePass& pass) const {
-  return {{{"layers", layers_->sequence_bytes(pass)}}};
+  return layers_->sequence_bytes(pass, "layers");
 }
 
 Tensor lengths_after(const Tensor& lengths, const ForwardContext& context, int64_t n_tokens) {

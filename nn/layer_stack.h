@@ -34,7 +34,8 @@ class DecoderLayers : public Module {
   int64_t count() const { return static_cast<int64_t>(layers_.size()); }
   double forward_flops(Phase phase, int64_t length, int64_t batch) const;
   int64_t state_bytes(int64_t length, int64_t element_size) const;
-  double sequence_bytes(const SequencePass& pass) const;
+  /// As `part`; layers of full attention, which gather all keys and values each, are a part of their own.
+  SequenceBytes sequence_bytes(const SequencePass& pass, const std::string& part) const;
 
  private:
   Layers layers_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "comm/communicator.h"
+#include "core/log.h"
 #include "nn/held_group.h"
 
 namespace tandem {
@@ -219,6 +220,15 @@ std::string imbalance_message(int64_t ranks, int64_t length) {
       "the last of {} ranks computes {:.1f}% of the (query, key) pairs of causal attention, the "
       "first {:.1f}%; an even share is {:.1f}%",
       ranks, 100 * shares.back(), 100 * shares.front(), 100.0 / static_cast<double>(ranks));
+}
+
+std::string bytes_message(const SequenceBytes& bytes) {
+  const auto text = [](double n) { return with_commas(static_cast<long long>(n)); };
+  std::string parts;
+  for (const auto& [name, sent] : bytes.parts)
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", name, text(sent));
+  return fmt::format("each rank sends {} bytes a micro-batch to the others: {}",
+                     text(bytes.total()), parts);
 }
 
 double key_value_gather_bytes(const SequencePass& pass, int64_t width, int64_t passes) {

@@ -7,7 +7,7 @@
 #include "nn/forward_context.h"
 #include "nn/kv_cache.h"
 
-// Rows divided over ranks (YOCO, sec. 4: chunk parallelism): rank r of n holds columns [r T, (r + 1) T) of rows of n T columns, T on every rank. All but the mixing along the
+// Rows divided over ranks ("chunk parallelism" of the YOCO paper): rank r of n holds columns [r T, (r + 1) T) of rows of n T columns, T on every rank. All but the mixing along the
 // sequence is a rank's own business. Of the ranks before it retention needs one state, a window its last keys, full attention all keys; the cross-decoder's are gathered once.
 // Every rank runs the same collectives in the same order, in the backward pass too. A rank's loss is that of its own targets; gradients of parameters are summed over ranks by whoever trains.
 
@@ -58,6 +58,9 @@ void append_columns(KvCache& cache, const Tensor& k, const Tensor& v, const Forw
 std::vector<double> causal_shares(int64_t ranks, int64_t length);
 /// For the log of a run: how unevenly the ranks share causal attention, "the last of 4 ranks computes 43.7% of the (query, key) pairs of causal attention, the first 6.3%; an even share is 25.0%".
 std::string imbalance_message(int64_t ranks, int64_t length);
+
+/// For the log of a run: "each rank sends 21,504 bytes a micro-batch to the others: self_decoder 3,072, shared_kv 18,432".
+std::string bytes_message(const SequenceBytes& bytes);
 
 /// Bytes that a rank sends for gather_columns of keys and values of `width` channels each: in activations, `passes` times, and their gradients once.
 double key_value_gather_bytes(const SequencePass& pass, int64_t width, int64_t passes);

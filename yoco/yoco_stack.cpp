@@ -103,8 +103,9 @@ StateBytes YocoStack::state_bytes(int64_t length, int64_t element_size) const {
 
 // The cross-decoder sends nothing: its keys and values are there.
 SequenceBytes YocoStack::sequence_bytes(const SequencePass& pass) const {
-  return {{{"self_decoder", self_decoder_->layers().sequence_bytes(pass)},
-           {"shared_kv", shared_kv_->sequence_bytes(pass)}}};
+  SequenceBytes sent = self_decoder_->layers().sequence_bytes(pass, "self_decoder");
+  sent.parts.emplace_back("shared_kv", shared_kv_->sequence_bytes(pass));
+  return sent;
 }
 
 }  // namespace tandem

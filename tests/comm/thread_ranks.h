@@ -221,6 +221,7 @@ inline void run_mesh(const MeshShape& shape, const std::function<void(Mesh&, int
   std::vector<std::thread> threads;
   for (int64_t r = 0; r < world; ++r) {
     threads.emplace_back([&, r] {
+      at::set_num_threads(1);  // ranks share the cores
       try {
         body(*meshes[static_cast<size_t>(r)], r);
       } catch (...) {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
 
 #include "core/random.h"
 #include "tests/nn/helpers.h"
@@ -192,6 +194,40 @@ TEST(BatchTest, MemoryGivesTheBatchOfItsRows) {
       const auto part = pack_rows(rows);
       Batch expected = make_batch(some, torch::kCPU);
       expect_same(make_batch(part->view().slice(2, 2), torch::kCPU), expected);
+    }
+  }
+}
+
+// Parts put together are the batch of whole rows; what they score are all their targets.
+TEST(BatchTest, PartsOfRows) {
+  for (const double scored : {0.0, 0.2, 1.0}) {
+    const auto rows = random_rows(9, 5, 24, /*weighted=*/true, scored);
+    const Batch whole = make_batch(rows, torch::kCPU);
+    for (const int64_t n : {2, 3, 24}) {
+      std::map<std::string, Tensors> parts;
+      double total_weight = 0;
+      for (int64_t r = 0; r < n; ++r) {
+        const Batch part = make_batch(rows, torch::kCPU, {r, n});
+        parts["tokens"].push_back(part.tokens);
+        parts["targets"].push_back(part.targets);
+        parts["segment"].push_back(part.segment);
+        parts["weights"].push_back(part.weights);
+        parts["positions"].push_back(positions_of(part));
+        total_weight += part.total_weight;
+        EXPECT_TRUE(torch::equal(part.samples, whole.samples));
+        EXPECT_TRUE(torch::equal(part.row_segment, whole.segment));
+        if (!part.scored.defined()) continue;
+        const auto unscored = part.targets.scatter(1, part.scored, kIgnored);
+        EXPECT_TRUE((unscored == kIgnored).all().item<bool>());
+      }
+      EXPECT_EQ(total_weight, whole.total_weight);
+      const std::map<std::string, Tensor> expected = {{"tokens", whole.tokens},
+                                                      {"targets", whole.targets},
+                                                      {"segment", whole.segment},
+                                                      {"weights", whole.weights},
+                                                      {"positions", positions_of(whole)}};
+      for (const auto& [name, tensor] : expected)
+        EXPECT_TRUE(torch::equal(torch::cat(parts[name], 1), tensor)) << name << ", " << n << " parts";
     }
   }
 }

@@ -60,23 +60,33 @@ TEST(SequenceParallelTest, ShiftBackByAllToAllIsTheSame) {
     auto out = torch::empty({2, 2}), by_all_to_all = torch::empty({2, 2});
     group.shift_back(out, in)->wait();
     group.Communicator::shift_back(by_all_to_all, in)->wait();
-    expect_close(out, torch::full({2, 2}, group.rank() == 2 ? 0.0 : static_cast<double>(group.rank() + 2)), 0);
+    expect_close(
+        out, torch::full({2, 2}, group.rank() == 2 ? 0.0 : static_cast<double>(group.rank() + 2)),
+        0);
     expect_close(by_all_to_all, out, 0);
   });
 }
 
 TEST(SequenceParallelTest, DocumentBeforeAColumn) {
-  const auto row_segment = torch::tensor({-1, 4, 4, -1, -1, 5, -1, -1, -1, -1, -1, 0}, torch::kInt32).view({2, 6});
-  const std::vector<std::pair<int64_t, std::vector<int32_t>>> expected = {{0, {-1, -1}}, {1, {-1, -1}}, {2, {4, -1}}, {5, {4, -1}}, {6, {5, 0}}};
+  const auto row_segment =
+      torch::tensor({-1, 4, 4, -1, -1, 5, -1, -1, -1, -1, -1, 0}, torch::kInt32).view({2, 6});
+  const std::vector<std::pair<int64_t, std::vector<int32_t>>> expected = {
+      {0, {-1, -1}}, {1, {-1, -1}}, {2, {4, -1}}, {5, {4, -1}}, {6, {5, 0}}};
   for (const auto& [begin, segments] : expected)
-    EXPECT_TRUE(torch::equal(segment_before(row_segment, begin), torch::tensor(segments, torch::kInt32))) << begin;
+    EXPECT_TRUE(
+        torch::equal(segment_before(row_segment, begin), torch::tensor(segments, torch::kInt32)))
+        << begin;
 }
 
-// The state after the last rank is the one process's, on every rank, whatever came before the first; gates are open, closed and between.
+// The state after the last rank is the one process's, on every rank, whatever came before the
+// first; gates are open, closed and between.
 TEST(SequenceParallelTest, RetentionContinuesAState) {
   const int64_t B = 2, T = 12, H = 3, K = 4, V = 5;
-  const auto draw = [&](std::vector<int64_t> sizes, uint64_t seed) { return torch::randn(sizes, seeded(seed), torch::kFloat64); };
-  const auto q = draw({B, T, H, K}, 1), k = draw({B, T, H, K}, 2), v = draw({B, T, H, V}, 3), state = draw({B, H, K, V}, 4);
+  const auto draw = [&](std::vector<int64_t> sizes, uint64_t seed) {
+    return torch::randn(sizes, seeded(seed), torch::kFloat64);
+  };
+  const auto q = draw({B, T, H, K}, 1), k = draw({B, T, H, K}, 2), v = draw({B, T, H, V}, 3),
+             state = draw({B, H, K, V}, 4);
   auto decay = draw({B, T, H}, 5).abs().neg() / 4;
   decay[0][5][1] = -1e4;
   decay[1][8][2] = 0;
@@ -84,7 +94,8 @@ TEST(SequenceParallelTest, RetentionContinuesAState) {
   for (const int64_t n : {2, 3, 4, 12}) {
     run_ranks(n, [&](Communicator& group) {
       const auto of = [&](const Tensor& x) { return part(x, group); };
-      const auto retained = gated_retention(of(q), of(k), of(v), of(decay), {}, state, {}, 4, &group);
+      const auto retained =
+          gated_retention(of(q), of(k), of(v), of(decay), {}, state, {}, 4, &group);
       expect_close(retained.output, of(expected.output));
       expect_close(retained.final_state, expected.final_state);
     });
@@ -94,9 +105,18 @@ TEST(SequenceParallelTest, RetentionContinuesAState) {
 TEST(SequenceParallelTest, SharesOfCausalAttention) {
   EXPECT_THAT(causal_shares(1, 7), testing::ElementsAre(testing::DoubleEq(1)));
   // 3 ranks of 2: 3, 7 and 11 of 21 pairs
-  EXPECT_THAT(causal_shares(3, 6), testing::ElementsAre(testing::DoubleEq(3 / 21.0), testing::DoubleEq(7 / 21.0), testing::DoubleEq(11 / 21.0)));
+  EXPECT_THAT(causal_shares(3, 6),
+              testing::ElementsAre(testing::DoubleEq(3 / 21.0), testing::DoubleEq(7 / 21.0),
+                                   testing::DoubleEq(11 / 21.0)));
   EXPECT_EQ(imbalance_message(4, 1 << 20),
-            "the last of 4 ranks computes 43.7% of the (query, key) pairs of causal attention, the first 6.3%; an even share is 25.0%");
+            "the last of 4 ranks computes 43.7% of the (query, key) pairs of causal attention, the "
+            "first 6.3%; an even share is 25.0%");
+}
+
+TEST(SequenceParallelTest, WhatIsSentIsSaid) {
+  EXPECT_EQ(bytes_message({{{"self_decoder", 3072}, {"shared_kv", 18432}}}),
+            "each rank sends 21,504 bytes a micro-batch to the others: self_decoder 3,072, "
+            "shared_kv 18,432");
 }
 
 TransformerConfig transformer_config() {
@@ -123,6 +143,16 @@ TEST(SequenceParallelTest, TheTransformersGradientsAreOneProcesss) {
   }
 }
 
+TEST(SequenceParallelTest, TheTransformerGathersInEveryLayer) {
+  const auto bytes =
+      make_transformer(transformer_config())
+          ->sequence_bytes({.ranks = 3, .batch = 2, .length = 24, .element_size = 2});
+  ASSERT_EQ(bytes.parts.size(), 1u);
+  EXPECT_EQ(bytes.parts[0].first, "layers (2 of full attention gather all keys and values each)");
+  // 16 tokens with 2 G K channels go to 2 ranks in bfloat16, as many gradients come back in float32
+  EXPECT_EQ(bytes.parts[0].second, 2 * (16 * (2 * 2 * 6) * 2) * (2 + 4));
+}
+
 TEST(SequenceParallelTest, LearnedPositionsCountFromTheWholeRow) {
   GptNeoxConfig config;
   config.vocab_size = 19;
@@ -135,7 +165,8 @@ TEST(SequenceParallelTest, LearnedPositionsCountFromTheWholeRow) {
   const MakeModel make = [&] { return make_gpt_neox(config); };
   const std::vector<Row> rows = {row_of_documents({24}, 19, 1), row_of_documents({24}, 19, 2)};
   const Outcome expected = outcome_of(make, rows, {});
-  for (const int64_t n : {2, 3}) expect_same_outcome(outcome_of(make, rows, {.ranks = n}), expected);
+  for (const int64_t n : {2, 3})
+    expect_same_outcome(outcome_of(make, rows, {.ranks = n}), expected);
 }
 
 TEST(SequenceParallelTest, WholeRowsAreRefused) {
@@ -148,9 +179,12 @@ TEST(SequenceParallelTest, WholeRowsAreRefused) {
       model->loss(make_batch({row_of_documents({6}, 19, 1)}, torch::kCPU), context);
       ADD_FAILURE() << "whole rows were taken";
     } catch (const c10::Error& error) {
-      EXPECT_THAT(error.what(), testing::HasSubstr("loss: ranks divide the rows, expected a batch made for a part of them"));
+      EXPECT_THAT(error.what(),
+                  testing::HasSubstr(
+                      "loss: ranks divide the rows, expected a batch made for a part of them"));
     }
-    EXPECT_THROW(make_batch({row_of_documents({5}, 19, 1)}, torch::kCPU, {group.rank(), 2}), c10::Error);
+    EXPECT_THROW(make_batch({row_of_documents({5}, 19, 1)}, torch::kCPU, {group.rank(), 2}),
+                 c10::Error);
   });
 }
 
