@@ -7,6 +7,7 @@
 
 #include "cli/build_model.h"
 #include "cli/commands.h"
+#include "cli/mesh_report.h"
 #include "cli/parse.h"
 #include "core/config_node.h"
 #include "core/error.h"
@@ -14,6 +15,7 @@
 #include "core/json_lines.h"
 #include "core/log.h"
 #include "train/plan.h"
+#include "train/setup.h"
 
 // `tandem config`: what a config comes to before anything is trained. Models stand on the meta
 // device, so that any size costs nothing.
@@ -22,9 +24,6 @@ namespace tandem {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr double kMasterBytes = 4, kGradientBytes = 4, kAdamBytes = 8,
-                 kBfloat16Bytes = 2;  // of one parameter
 
 struct Request {
   std::string path;
@@ -39,25 +38,15 @@ bool vocab_size_is_written(const ConfigNode& root) {
 }
 
 /// A config that names its vocabulary needs no tokenizer file to be looked at.
-Plan plan_without_training(const TrainConfig& config, const ConfigNode& root) {
+Plan plan_without_training(const TrainConfig& config, const ConfigNode& root, int64_t world) {
+  const int64_t data_ranks = mesh_of(config, world).data;
   ModelFactory factory = model_factory();
   const std::string& tokenizer = config.data.tokenizer;
   if (tokenizer_exists(tokenizer) || !vocab_size_is_written(root))
-    return Plan(config, factory, *load_tokenizer(tokenizer));
+    return Plan(config, factory, *load_tokenizer(tokenizer), data_ranks);
   log_warning(tokenizer + " does not exist; model.vocab_size is taken as written");
   factory.set_vocab_size = [](Choice&, int64_t) {};
-  return Plan(config, factory, *load_tokenizer("bytes"));
-}
-
-void check_world(const TrainConfig& config, int64_t world) {
-  const auto& training = config.training;
-  const int64_t rows = *training.micro_batch_size * world;
-  if (training.rows_per_step() % rows == 0) return;
-  throw bad_usage("training.tokens_per_step = " + std::to_string(training.tokens_per_step) +
-                  ", expected a multiple of context_length (" +
-                  std::to_string(training.context_length) + ") * micro_batch_size (" +
-                  std::to_string(*training.micro_batch_size) + ") * --world (" +
-                  std::to_string(world) + ")");
+  return Plan(config, factory, *load_tokenizer("bytes"), data_ranks);
 }
 
 /// Tables of a row a token or position, the head among them, and the norm that belongs to
@@ -156,7 +145,6 @@ Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formula
   const Counts counts = count(infos);
   const int64_t length = config.training.context_length;
   const bool bfloat16 = config.training.dtype == "bfloat16";
-  const auto total = static_cast<double>(counts.total);
 
   Json json;
   json["family"] = config.model.name;
@@ -180,19 +168,7 @@ Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formula
   for (const auto& [part, bytes] : state.parts) json["state_bytes"][part] = bytes;
   json["state_bytes"]["total"] = state.total();
 
-  Json& memory = json["training_memory_bytes"];  // of one rank; every rank holds all of it
-  memory["masters"] = kMasterBytes * total;
-  memory["gradients"] = kGradientBytes * total;
-  memory["adam_moments"] = kAdamBytes * total;
-  memory["bfloat16_copies"] = bfloat16 ? kBfloat16Bytes * total : 0.0;
-  double sum = 0;
-  for (const auto& [name, bytes] : memory.items()) sum += bytes.get<double>();
-  memory["total"] = sum;
-
-  const auto& training = config.training;
-  json["world"] = world;
-  json["micro_batches_per_step_and_rank"] =
-      training.rows_per_step() / (*training.micro_batch_size * world);
+  json.update(describe_mesh(plan.stages().front(), world));
   json["training_tokens"] = plan.tokens_before(plan.steps());
   if (plan.stages().size() > 1) json["stages"] = describe_stages(plan);
   return json;
@@ -202,6 +178,19 @@ Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formula
 void print_row(const std::string& name, const std::string& value, const std::string& note = "") {
   std::printf("#   %-18s %18s%s%s\n", name.c_str(), value.c_str(), note.empty() ? "" : "  ",
               note.c_str());
+}
+
+/// What a rank sends; nothing where it is alone.
+void print_traffic(const Json& json) {
+  if (json["world"] == 1) return;
+  std::printf("# sent by a rank in a step; %s\n", json["mesh"].get<std::string>().c_str());
+  for (const char* kind : {"sent_bytes_per_step", "sequence_sent_bytes_per_step"}) {
+    if (!json.contains(kind)) continue;
+    for (const auto& [name, bytes] : json[kind].items())
+      print_row(name, human_bytes(bytes.get<double>()));
+  }
+  if (json.contains("imbalance"))
+    std::printf("# %s\n", json["imbalance"].get<std::string>().c_str());
 }
 
 void print_report(const Json& json, const std::vector<std::string>& formulas) {
@@ -234,6 +223,7 @@ void print_report(const Json& json, const std::vector<std::string>& formulas) {
               with_commas(json["world"].get<long long>()).c_str());
   for (const auto& [name, bytes] : json["training_memory_bytes"].items())
     print_row(name, human_bytes(bytes.get<double>()));
+  print_traffic(json);
   std::printf("# %s tokens in all; %s micro-batches a step and rank\n",
               with_commas(json["training_tokens"].get<long long>()).c_str(),
               with_commas(json["micro_batches_per_step_and_rank"].get<long long>()).c_str());
@@ -253,8 +243,8 @@ Plan read(const Request& request) {
   for (const auto& word : override_words(request.words)) apply_override(root, word);
   TrainConfig config = make_train_config(model_factory());
   read_config(root, config);
-  Plan plan = plan_without_training(config, root);
-  for (const Stage& stage : plan.stages()) check_world(stage.config, request.world);
+  Plan plan = plan_without_training(config, root, request.world);
+  check_mesh(plan, mesh_of(config, request.world));
   for (const Stage& stage : plan.stages()) {
     for (const auto& sentence : settings_without_effect(stage.config)) log_warning(sentence);
   }
@@ -282,16 +272,25 @@ int check(const Request& request) {
   const TrainConfig& config = plan.stages().front().config;
   const auto infos = parameters_info(*model_factory().build(config.model));
   const Counts counts = count(infos);
+  Json report = {
+      {"config", request.path}, {"family", config.model.name}, {"parameters", counts.total}};
+  for (const Stage& stage : plan.stages()) {
+    const Json mesh = describe_mesh(stage, request.world);  // refuses what cannot work
+    if (stage.index == 0) report.update(mesh);
+  }
   if (request.json) {
-    std::printf(
-        "%s\n",
-        Json{{"config", request.path}, {"family", config.model.name}, {"parameters", counts.total}}
-            .dump()
-            .c_str());
+    std::printf("%s\n", report.dump().c_str());
     return kExitDone;
   }
   std::printf("%s: good; %s with %s parameters\n", request.path.c_str(), config.model.name.c_str(),
               with_commas(counts.total).c_str());
+  if (request.world == 1) return kExitDone;
+  std::printf("# held by each of %s ranks, without activations; %s micro-batches a step and rank\n",
+              with_commas(request.world).c_str(),
+              with_commas(report["micro_batches_per_step_and_rank"].get<long long>()).c_str());
+  for (const auto& [name, bytes] : report["training_memory_bytes"].items())
+    print_row(name, human_bytes(bytes.get<double>()));
+  print_traffic(report);
   return kExitDone;
 }
 

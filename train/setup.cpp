@@ -73,11 +73,7 @@ Run empty_run(const TrainConfig& config, const ModelFactory& factory, Mesh& mesh
   run.device = device;
   run.model = factory.build(config.model);
   split_over(*run.model, *mesh.tensor);
-  if (mesh.sequence->size() > 1) {
-    if (const std::string why = run.model->why_not_sequence_parallel(); !why.empty())
-      throw bad_usage("parallelism.sequence = " + std::to_string(mesh.sequence->size()) +
-                      ", expected 1 for this model: " + why);
-  }
+  check_sequence(*run.model, mesh.shape);
   if (config.bad_steps.spike != "ignore")
     run.spikes.emplace(config.bad_steps.spike_window, config.bad_steps.spike_threshold);
   return run;
@@ -165,6 +161,13 @@ void check_mesh(const Plan& plan, const MeshShape& shape) {
                            : "at least one each"));
     }
   }
+}
+
+void check_sequence(const LanguageModel& model, const MeshShape& shape) {
+  if (shape.sequence == 1) return;
+  if (const std::string why = model.why_not_sequence_parallel(); !why.empty())
+    throw bad_usage("parallelism.sequence = " + std::to_string(shape.sequence) +
+                    ", expected 1 for this model: " + why);
 }
 
 void check_data(const Plan& plan, const Tokenizer& tokenizer, int64_t step) {

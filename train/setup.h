@@ -20,6 +20,8 @@ Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler);
 
 /// Throws UserError (exit code 2) where ranks cannot share the steps of `plan`.
 void check_mesh(const Plan& plan, const MeshShape& shape);
+/// The same where ranks cannot divide the rows of `model`.
+void check_sequence(const LanguageModel& model, const MeshShape& shape);
 
 /// Opens the sources of every stage that has steps after the first `step`. Throws UserError, naming
 /// the stage, where one cannot be opened, has too few tokens or was made with another tokenizer.

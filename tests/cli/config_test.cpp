@@ -179,8 +179,12 @@ TEST_F(ConfigCommandTest, MistakesAreNamed) {
   expect_refused("  family: transformer\n  n_heads: 6\n  n_kv_heads: 4\n", path + ":3: model.n_heads = 6, expected a multiple of n_kv_heads (4)");
   expect_refused(tiny_ + "  vocab_size: 200\n",
                  "model.vocab_size = 200, expected at least 258, the tokenizer's; leave the key out to take that");
-  expect_refused(tiny_, "training.tokens_per_step = 256, expected a multiple of context_length (32) * micro_batch_size (2) * --world (3)",
-                 {"--world", "3"});
+  const std::string step = "step 1 has 4 micro-batches (tokens_per_step = 256, context_length = 32, micro_batch_size = 2) for ";
+  expect_refused(tiny_, step + "5 data ranks, expected at least one each", {"--world", "5"});
+  expect_refused(tiny_, step + "3 data ranks, expected a multiple, as parallelism.shard is gradients", {"--world", "3", "parallelism.shard=gradients"});
+  expect_refused(tiny_, "parallelism: tensor = 2 times sequence = 1 does not divide 3 ranks", {"--world", "3", "parallelism.tensor=2"});
+  expect_refused(tiny_, "parallelism.replicate = 3 does not divide the 4 ranks of data and sequence (4 ranks)",
+                 {"--world", "4", "parallelism.shard=optimizer", "parallelism.replicate=3"});
 }
 
 TEST_F(ConfigCommandTest, ATokenizerThatIsNotThereIsNeededForItsVocabularyOnly) {
