@@ -143,7 +143,7 @@ class Gathering {
       } catch (const MalformedMessage&) {
       }
       if (peer.open()) continue;
-      const Loss loss = peer.loss("was killed, crashed or gave up while ranks were awaited");
+      const LostRank loss = peer.loss("was killed, crashed or gave up while ranks were awaited");
       refuse_all(loss.line());
     }
   }

@@ -32,7 +32,7 @@ struct Peer {
   bool left = false;            // with a goodbye
   std::vector<Message> unread{};  // came together with Start
   bool open() const { return !connection.closed(); }
-  Loss loss(const std::string& how, const std::string& reason = "") const {
+  LostRank loss(const std::string& how, const std::string& reason = "") const {
     return {rank, pid, host, how, reason, activity};
   }
 };

@@ -85,7 +85,7 @@ void Liveness::goodbye(int exit_code, const std::string& reason) {
   changed_.wait_for(lock, kForGoodbye, [this] { return !watching_; });
 }
 
-std::optional<Loss> Liveness::wait_for_verdict(double seconds) {
+std::optional<LostRank> Liveness::wait_for_verdict(double seconds) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, duration_of(seconds), [this] { return verdict_ || !watching_; });
   return verdict_;
@@ -201,7 +201,7 @@ void Liveness::hear(Peer& peer) {
 
 void Liveness::take(Peer& peer, const std::vector<Message>& messages) {
   for (const auto& message : messages) {
-    if (const auto* loss = std::get_if<Loss>(&message)) decide(*loss);
+    if (const auto* loss = std::get_if<LostRank>(&message)) decide(*loss);
     if (const auto* alive = std::get_if<Beat>(&message)) peer.activity = alive->activity;
     const auto* last = std::get_if<Goodbye>(&message);
     if (last == nullptr) continue;
@@ -213,7 +213,7 @@ void Liveness::take(Peer& peer, const std::vector<Message>& messages) {
 }
 
 /// The first loss is the one that all ranks name. The lost rank is told too: it may wake up.
-void Liveness::decide(const Loss& loss) {
+void Liveness::decide(const LostRank& loss) {
   for (auto& peer : peers_) {
     if (peer.open()) peer.connection.send(loss);
   }

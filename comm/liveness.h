@@ -17,7 +17,7 @@ namespace tandem {
 
 /// Watches the ranks of a run and ends this process when one of them is gone, so that the launcher starts the job again. A thread keeps a connection to rank 0 (on rank 0:
 /// to all others) and sends what this rank is doing; the end of a connection means a dead process, silence a stopped one, and rank 0 tells all who it was. A rank that is
-/// only slow, or waits in a collective, is not gone: its thread still answers. A loss is printed as one line, that of Loss::line(), and the process leaves with kExitPeerLost
+/// only slow, or waits in a collective, is not gone: its thread still answers. A loss is printed as one line, that of LostRank::line(), and the process leaves with kExitPeerLost
 /// from the thread, whatever the others do. With a world of one nothing is watched.
 class Liveness {
  public:
@@ -35,7 +35,7 @@ class Liveness {
   /// their own end; with any other code they leave with kExitPeerLost and name this rank, the code and `reason`.
   void goodbye(int exit_code, const std::string& reason = "");
   /// Which rank was lost, waiting `seconds` for it; the process is about to leave then.
-  std::optional<Loss> wait_for_verdict(double seconds);
+  std::optional<LostRank> wait_for_verdict(double seconds);
   /// After a collective failed with `message` (PeerLost): leaves with kExitPeerLost, with the line that names the lost rank where that is known within a second, else with `message`.
   [[noreturn]] void leave(const std::string& message);
 
@@ -48,7 +48,7 @@ class Liveness {
   void beat();
   void hear(Peer& peer);
   void take(Peer& peer, const std::vector<Message>& messages);
-  [[noreturn]] void decide(const Loss& loss);
+  [[noreturn]] void decide(const LostRank& loss);
   void print_last(const std::string& line);
   void say_goodbye(Goodbye message);
 
@@ -66,7 +66,7 @@ class Liveness {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<Goodbye> goodbye_;
-  std::optional<Loss> verdict_;
+  std::optional<LostRank> verdict_;
   bool watching_ = false;
   bool stop_ = false;
   Descriptor wake_;  // eventfd: goodbye_ or stop_ was set

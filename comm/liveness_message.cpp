@@ -23,7 +23,7 @@ void members(Visitor& visit, M& message) {
     visit(message.exit_code, message.reason);
   } else {
     if constexpr (std::is_same_v<T, Goodbye>) visit(message.exit_code, message.reason);
-    if constexpr (std::is_same_v<T, Loss>)
+    if constexpr (std::is_same_v<T, LostRank>)
       visit(message.rank, message.pid, message.host, message.how, message.reason);
     visit(message.activity.step, message.activity.stalled_ms, message.activity.operation);
   }
@@ -87,7 +87,7 @@ std::string seconds_of(int64_t ms) { return std::to_string(ms / 1000) + " s"; }
 
 }  // namespace
 
-std::string Loss::line() const {
+std::string LostRank::line() const {
   std::string text = "rank " + std::to_string(rank) + " (" + one_line(host) + ", process " +
                      std::to_string(pid) + ") is gone: it " + one_line(how);
   if (!reason.empty()) text += " (" + one_line(reason) + ")";

@@ -40,7 +40,7 @@ struct Goodbye {  ///< the last message of a rank that leaves by itself
   Activity activity;
 };
 /// Which rank is gone, and how.
-struct Loss {
+struct LostRank {
   int64_t rank = 0, pid = 0;
   std::string host;
   std::string how;     // "was killed or crashed", "stopped answering for 3.0 s", "left with exit code 66"
@@ -50,7 +50,7 @@ struct Loss {
   std::string line() const;
 };
 
-using Message = std::variant<Hello, Start, Refused, Beat, Goodbye, Loss>;
+using Message = std::variant<Hello, Start, Refused, Beat, Goodbye, LostRank>;
 
 constexpr size_t kLongestText = 200;      // bytes; longer ones are cut when written and refused when read
 constexpr size_t kLongestMessage = 1024;  // bytes, without the two of the length

@@ -29,7 +29,7 @@ Messages read(std::string_view bytes, size_t piece) {
       reader.add(bytes.substr(0, piece));
       while (const auto message = reader.next()) {
         messages.written += tandem::encode(*message);
-        if (const auto* loss = std::get_if<tandem::Loss>(&*message))
+        if (const auto* loss = std::get_if<tandem::LostRank>(&*message))
           require(loss->line().find('\n') == std::string::npos);
       }
     }

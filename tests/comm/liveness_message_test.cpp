@@ -16,7 +16,7 @@ std::vector<Message> one_of_each() {
           Refused{75, "of 4 ranks these did not come within 300 s: 2, 3"},
           Beat{kActivity},
           Goodbye{66, "books.bin: cannot be opened", kActivity},
-          Loss{2, 4711, "node7", "was killed or crashed", "", kActivity}};
+          LostRank{2, 4711, "node7", "was killed or crashed", "", kActivity}};
 }
 
 /// A frame of these bytes.
@@ -57,10 +57,10 @@ TEST(LivenessMessageTest, EveryKindComesBackFromSingleBytes) {
 TEST(LivenessMessageTest, LongTextsAreCutWhenWritten) {
   MessageReader reader;
   const std::string longer(70'000, 'x');
-  reader.add(encode(Loss{1, 2, longer, longer, longer, {3, 4, longer}}));
+  reader.add(encode(LostRank{1, 2, longer, longer, longer, {3, 4, longer}}));
   const auto read = reader.next();
   ASSERT_TRUE(read);
-  EXPECT_EQ(std::get<Loss>(*read).how, std::string(kLongestText, 'x'));
+  EXPECT_EQ(std::get<LostRank>(*read).how, std::string(kLongestText, 'x'));
 }
 
 TEST(LivenessMessageTest, WhatNoRankSendsIsRefused) {
@@ -87,7 +87,7 @@ TEST(LivenessMessageTest, WhatNoRankSendsIsRefused) {
 }
 
 TEST(LivenessMessageTest, TheLineOfALoss) {
-  Loss loss{2, 4711, "node7", "was killed or crashed", "", kActivity};
+  LostRank loss{2, 4711, "node7", "was killed or crashed", "", kActivity};
   EXPECT_EQ(loss.line(),
             "rank 2 (node7, process 4711) is gone: it was killed or crashed at step 120 in "
             "gradient.all_reduce; leaving with 75");
