@@ -54,6 +54,7 @@ class Traffic {
  public:
   void add(const std::string& key, double bytes);
   std::map<std::string, double> bytes() const;
+  double total() const;
   void reset();
 
  private:

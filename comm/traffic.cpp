@@ -12,6 +12,12 @@ std::map<std::string, double> Traffic::bytes() const {
   return bytes_;
 }
 
+double Traffic::total() const {
+  double sum = 0;
+  for (const auto& [key, bytes] : bytes()) sum += bytes;
+  return sum;
+}
+
 void Traffic::reset() {
   const std::lock_guard lock(mutex_);
   bytes_.clear();

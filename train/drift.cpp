@@ -26,6 +26,7 @@ constexpr DriftRule kTable[] = {
     {"data.train[].path", Verdict::kAllow},
     {"data.validation", Verdict::kAllow},
     {"parallelism", Verdict::kWarn},
+    {"parallelism.overlap", Verdict::kAllow},
     {"communication", Verdict::kAllow},
     {"bad_steps", Verdict::kAllow},
     {"checkpoint", Verdict::kAllow},

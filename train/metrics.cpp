@@ -86,6 +86,10 @@ void Metrics::step(const StepStats& stats) {
                        {"seconds", stats.seconds},
                        {"data_seconds", stats.data_seconds}};
   if (stats.save_seconds > 0) line["save_seconds"] = stats.save_seconds;
+  if (run_.ranks > 1) {
+    line["wait_seconds"] = stats.wait_seconds;
+    line["sent_bytes"] = stats.sent_bytes;
+  }
   if (stats.bad != BadStep::kNone) line["skipped"] = name_of(stats.bad);
   lines_.write(line);
   if (stats.step == run_.first_step + 1 || stats.step % config_.log_every == 0 ||

@@ -27,6 +27,8 @@ struct StepStats {
   double seconds = 0;       // of this step, waiting for data included
   double data_seconds = 0;  // waiting for data
   double save_seconds = 0;  // training stood still for a checkpoint before this step
+  double wait_seconds = 0;  // waiting for gradients and weights of other ranks
+  double sent_bytes = 0;    // to other ranks
   BadStep bad = BadStep::kNone;
 };
 

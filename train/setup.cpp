@@ -112,6 +112,7 @@ ShardingOptions sharding_options(const TrainConfig& config) {
   options.level = shard_level(parallelism.shard);
   options.dtype = dtype_of(config.training);
   if (parallelism.reduce_dtype == "bfloat16") options.reduce_dtype = torch::kBFloat16;
+  options.overlap = parallelism.overlap;
   options.bucket_elements = (parallelism.bucket_mb << 20) / int64_t{sizeof(float)};
   return options;
 }

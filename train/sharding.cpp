@@ -203,7 +203,7 @@ void Sharding::accumulate(size_t parameter) {
   Tensor& gradient = parameters_[parameter].mutable_grad();
   bucket.of_member(bucket.gradient, member).add_(gradient.reshape({-1}));
   gradient.reset();
-  if (++bucket.arrived == bucket.members.size() && travelling_) advance();
+  if (++bucket.arrived == bucket.members.size() && travelling_ && options_.overlap) advance();
 }
 
 /// Sends what is complete, in the order of buckets: all ranks call the same collectives whatever

@@ -32,6 +32,7 @@ struct ShardingOptions {
   torch::Dtype master_dtype = torch::kFloat32;  // of masters and main gradients; float64 in tests
   torch::Dtype reduce_dtype = torch::kFloat32;  // gradients travel as; kBFloat16 halves the bytes
   int64_t bucket_elements = (int64_t{25} << 20) / 4;
+  bool overlap = true;  // gradients begin to travel as soon as a bucket of them is complete
 };
 
 /// Gives the initial or loaded values of a parameter's local part, any floating type and device.

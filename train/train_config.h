@@ -147,6 +147,7 @@ struct ParallelismConfig {
   int64_t sequence = 1;   // ranks that divide each sequence into chunks (YOCO, sec. 5)
   std::string reduce_dtype = "float32";  // gradients travel as: float32 | bfloat16
   int64_t bucket_mb = 25;                // of gradients that are reduced together (MiB)
+  bool overlap = true;  // gradients travel while the backward pass goes on, not after it
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.one_of("shard", shard, {"none", "optimizer", "gradients", "parameters"});
@@ -155,6 +156,7 @@ struct ParallelismConfig {
     visit.value("sequence", sequence, at_least(1));
     visit.one_of("reduce_dtype", reduce_dtype, {"float32", "bfloat16"});
     visit.value("bucket_mb", bucket_mb, at_least(1));
+    visit.value("overlap", overlap);
   }
 };
 

@@ -15,7 +15,8 @@ std::vector<Batch> make_batches(const RowsView& rows, int64_t size, torch::Devic
                                 const RowPart& part) {
   std::vector<Batch> batches;
   for (int64_t first = 0; first < rows.rows; first += size)
-    batches.push_back(make_batch(rows.slice(first, std::min(size, rows.rows - first)), device, part));
+    batches.push_back(
+        make_batch(rows.slice(first, std::min(size, rows.rows - first)), device, part));
   return batches;
 }
 
@@ -100,6 +101,9 @@ Tensor accumulate_gradients(Run& run, const RowsView& rows, const MicroBatches& 
 StepStats train_step(Run& run, const RowsView& rows, const MicroBatches& share,
                      const TrainConfig& config, double lr) {
   check_ids(rows, run.model->vocab_size(), "the training data");
+  Sharding& sharding = run.optimizer->sharding();
+  sharding.waited = {};
+  const double sent_before = run.mesh->traffic->total();
   const Tensor loss = accumulate_gradients(run, rows, share, config);
   const std::optional<double> limit = run.spikes ? run.spikes->limit() : std::nullopt;
   const StepOutcome outcome = run.optimizer->step(lr, loss, limit);
@@ -112,6 +116,8 @@ StepStats train_step(Run& run, const RowsView& rows, const MicroBatches& share,
   stats.loss = seen[0].item<double>();
   stats.grad_norm = seen[1].item<double>();
   stats.lr = lr;
+  stats.wait_seconds = sharding.waited.gradients + sharding.waited.weights;
+  stats.sent_bytes = run.mesh->traffic->total() - sent_before;
   if (seen[2].item<double>() != 0) {
     const bool finite = std::isfinite(stats.loss) && std::isfinite(stats.grad_norm);
     stats.bad = finite ? BadStep::kSpike : BadStep::kNotFinite;

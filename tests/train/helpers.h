@@ -106,7 +106,7 @@ inline std::vector<nlohmann::ordered_json> metrics_of(const std::string& run_fol
   const std::string text = read_text(run_folder + "/metrics.jsonl");
   for (size_t begin = 0, end; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
     auto line = parse_json(std::string_view(text).substr(begin, end - begin));
-    for (const char* clock : {"seconds", "data_seconds", "save_seconds"}) line.erase(clock);
+    for (const char* clock : {"seconds", "data_seconds", "save_seconds", "wait_seconds"}) line.erase(clock);
     lines.push_back(std::move(line));
   }
   return lines;
