@@ -62,21 +62,35 @@ ordered_json start_record(const Run& run, const TrainConfig& config, const order
                           const std::string& command) {
   char host[256] = "localhost";
   gethostname(host, sizeof host - 1);
-  return {{"time", utc_now()},
-          {"step", run.step},
-          {"weights", weights},
-          {"host", host},
-          {"process", getpid()},
-          {"command", command},
-          {"device", run.device.str()},
-          {"device_name", device_name(run.device)},
-          {"threads", config.training.threads.value()},
-          {"tandem", kTandemVersion},
-          {"libtorch", TORCH_VERSION},
-          {"compiler", __VERSION__}};
+  ordered_json record = {{"time", utc_now()},
+                         {"step", run.step},
+                         {"weights", weights},
+                         {"host", host},
+                         {"process", getpid()},
+                         {"command", command},
+                         {"device", run.device.str()},
+                         {"device_name", device_name(run.device)},
+                         {"threads", config.training.threads.value()},
+                         {"tandem", kTandemVersion},
+                         {"libtorch", TORCH_VERSION},
+                         {"compiler", __VERSION__}};
+  if (config.training.deterministic == "elastic") record["elastic"] = true;
+  if (run.mesh->world->size() > 1) {
+    record["ranks"] = run.mesh->world->size();
+    record["mesh"] = run.mesh->shape.str();
+  }
+  return record;
 }
 
 void warn_of_changes(const ordered_json& before, const ordered_json& now) {
+  const auto mesh_of = [](const ordered_json& start) {
+    return start.is_object() ? start.value("mesh", std::string("one process")) : "one process";
+  };
+  const bool elastic = now.is_object() && now.value("elastic", false);
+  if (before.is_object() && mesh_of(before) != mesh_of(now) && !elastic)
+    log_warning(
+        fmt::format("the ranks were {}, are {}; further steps may differ in their last bits",
+                    mesh_of(before), mesh_of(now)));
   for (const char* key : {"device_name", "tandem", "libtorch", "compiler"}) {
     if (!before.is_object() || !before.contains(key) || before.at(key) == now.at(key)) continue;
     log_warning(fmt::format("{} was {}, is {}; further steps may differ in their last bits", key,

@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "data/loader.h"
 #include "nn/batch.h"
+#include "nn/sequence_parallel.h"
 #include "train/async_save.h"
 #include "train/metrics.h"
 #include "train/plan.h"
@@ -216,6 +217,8 @@ void Trainer::record_start() {
   TrainConfig shown = plan_->config();
   dir_.record_start(to_yaml(write_config(shown)), facts, start);
   log_summary(*plan_, *stage_, run_, *sampler_, dir_.path());
+  if (mesh_.shape.sequence > 1)
+    log_line(imbalance_message(mesh_.shape.sequence, config().training.context_length));
   log_left_out(*stage_, *sampler_, *validation_);
 }
 
