@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <functional>
 #include <map>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <utility>
@@ -61,21 +60,21 @@ void guarded(const std::string& what, const Act& act) {
   }
 }
 
-/// Holds what c10d needs while an operation is under way, and what is to be done when it is over.
+/// Holds what c10d needs while an operation is under way.
 class GroupWork final : public Work {
  public:
+  /// `limit`: of each wait; zero: the one that the operation was started with.
   GroupWork(std::string what, std::vector<C10Work> works, std::vector<at::Tensor> tensors,
-            std::function<void()> after)
+            std::chrono::milliseconds limit = {})
       : what_(std::move(what)),
         works_(std::move(works)),
         tensors_(std::move(tensors)),
-        after_(std::move(after)) {}
+        limit_(limit) {}
   void wait() override {
     guarded(what_, [this] {
-      for (const auto& work : works_) work->wait();
+      for (const auto& work : works_) work->wait(limit_);
     });
     works_.clear();
-    if (after_) std::exchange(after_, nullptr)();
     tensors_.clear();
   }
 
@@ -83,7 +82,7 @@ class GroupWork final : public Work {
   std::string what_;
   std::vector<C10Work> works_;
   std::vector<at::Tensor> tensors_;
-  std::function<void()> after_;
+  std::chrono::milliseconds limit_;
 };
 
 /// What a rank is about to do, as numbers that others can compare. Hosts are told apart by name.
@@ -180,7 +179,11 @@ class ProcessGroup final : public Communicator {
     at::Tensor token = at::zeros({1}, at::TensorOptions(at::kFloat).device(spec_.device));
     all_reduce(token, Reduction::kSum)->wait();
   }
-  void set_time_limit(double seconds) override { spec_.limit_seconds = seconds; }
+  void set_time_limit(double seconds) override {
+    spec_.limit_seconds = seconds;
+    backend_->setTimeout(limit());
+    if (host_ && host_ != backend_) host_->setTimeout(limit());
+  }
 
  private:
   enum Operation {
@@ -265,12 +268,11 @@ class ProcessGroup final : public Communicator {
   }
 
   template <typename Start>
-  std::unique_ptr<Work> started(std::vector<at::Tensor> held, const Start& start,
-                                std::function<void()> after = {}) {
+  std::unique_ptr<Work> started(std::vector<at::Tensor> held, const Start& start) {
     C10Work work;
     guarded(what_, [&] { work = start(); });
     return std::make_unique<GroupWork>(what_, std::vector<C10Work>{std::move(work)},
-                                       std::move(held), std::move(after));
+                                       std::move(held));
   }
 
   /// Sends `in` to one neighbour while `out` comes from the other; zeros where there is none.
@@ -297,8 +299,11 @@ class ProcessGroup final : public Communicator {
       }
     });
     if (from < 0 || from >= size()) out.zero_();
+    // Sends and receives take no limit when they start. NCCL's have the group's, and a limit here
+    // would block the host; Gloo's have what the connections were made with, so it is given here.
     return std::make_unique<GroupWork>(what_, std::move(works),
-                                       std::vector<at::Tensor>{sent[0], received[0]}, nullptr);
+                                       std::vector<at::Tensor>{sent[0], received[0]},
+                                       spec_.device.is_cpu() ? limit() : c10d::kNoTimeout);
   }
 
   GroupSpec spec_;
