@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -39,6 +40,8 @@ c10d::ReduceOp op_of(Reduction reduction) {
 const char* name_of(Reduction reduction) {
   return reduction == Reduction::kSum ? "sum" : reduction == Reduction::kMax ? "max" : "min";
 }
+
+std::string name_of(at::ScalarType dtype) { return c10::getDtypeNames(dtype).first; }
 
 std::string host_name() {
   char host[256] = "localhost";
@@ -111,7 +114,7 @@ class ProcessGroup final : public Communicator {
 
   std::unique_ptr<Work> reduce_scatter(at::Tensor& out, const at::Tensor& in,
                                        Reduction reduction) override {
-    check_sizes(in.numel(), size() * out.numel());
+    check_out(kReduceScatter, out, in, in.numel(), size() * out.numel());
     begin(kReduceScatter, in, (n() - 1) / n(), -1, reduction);
     at::Tensor from = in.view({-1}), to = out.view({-1});
     c10d::ReduceScatterOptions options;
@@ -121,7 +124,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> all_gather(at::Tensor& out, const at::Tensor& in) override {
-    check_sizes(out.numel(), size() * in.numel());
+    check_out(kAllGather, out, in, out.numel(), size() * in.numel());
     begin(kAllGather, in, n() - 1);
     at::Tensor to = out.view({-1});
     // A part of `out` at its own place is read while `out` is written.
@@ -132,6 +135,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> broadcast(at::Tensor& tensor, int64_t root) override {
+    check_root(kBroadcast, root);
     begin(kBroadcast, tensor, rank() == root ? 1 : 0, root);
     std::vector<at::Tensor> tensors = {tensor};
     c10d::BroadcastOptions options;
@@ -141,7 +145,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> all_to_all(at::Tensor& out, const at::Tensor& in) override {
-    check_sizes(out.numel(), in.numel());
+    check_out(kAllToAll, out, in, out.numel(), in.numel());
     TORCH_CHECK(in.numel() % size() == 0, spec_.name, ": all_to_all of ", in.numel(),
                 " elements among ", size());
     begin(kAllToAll, in, (n() - 1) / n());
@@ -154,7 +158,8 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> gather(at::Tensor& out, const at::Tensor& in, int64_t root) override {
-    if (rank() == root) check_sizes(out.numel(), size() * in.numel());
+    check_root(kGather, root);
+    if (rank() == root) check_out(kGather, out, in, out.numel(), size() * in.numel());
     begin(kGather, in, rank() == root ? 0 : 1, root);
     std::vector<at::Tensor> from = {in.view({-1})};
     std::vector<std::vector<at::Tensor>> to;
@@ -167,10 +172,12 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> shift(at::Tensor& out, const at::Tensor& in) override {
+    check_out(kShift, out, in, out.numel(), in.numel());
     begin(kShift, in, rank() + 1 < size() ? 1 : 0);
     return exchange(out, in, rank() + 1, rank() - 1);
   }
   std::unique_ptr<Work> shift_back(at::Tensor& out, const at::Tensor& in) override {
+    check_out(kShiftBack, out, in, out.numel(), in.numel());
     begin(kShiftBack, in, rank() > 0 ? 1 : 0);
     return exchange(out, in, rank() - 1, rank() + 1);
   }
@@ -201,19 +208,33 @@ class ProcessGroup final : public Communicator {
 
   double n() const { return static_cast<double>(size()); }
   std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
-  void check_sizes(int64_t found, int64_t expected) const {
-    TORCH_CHECK(found == expected, spec_.name, ": buffers of ", found, " elements where ", expected,
-                " were expected");
+  /// Gloo ends the process over some of what these let nobody ask for.
+  void check_tensor(Operation operation, const at::Tensor& tensor) const {
+    TORCH_CHECK(tensor.defined() && tensor.numel() > 0, spec_.name, ": ", kNames[operation],
+                " of an empty tensor");
+    TORCH_CHECK(tensor.is_contiguous(), spec_.name, ": ", kNames[operation],
+                " of a tensor that is not contiguous");
+    TORCH_CHECK(tensor.device() == spec_.device, spec_.name, ": ", kNames[operation],
+                " of a tensor on ", tensor.device(), " in a group on ", spec_.device);
+  }
+  void check_out(Operation operation, const at::Tensor& out, const at::Tensor& in, int64_t found,
+                 int64_t expected) const {
+    check_tensor(operation, in);
+    check_tensor(operation, out);
+    TORCH_CHECK(out.scalar_type() == in.scalar_type(), spec_.name, ": ", kNames[operation], " of ",
+                name_of(in.scalar_type()), " into ", name_of(out.scalar_type()));
+    TORCH_CHECK(found == expected, spec_.name, ": ", kNames[operation], " of ", in.numel(),
+                " elements into ", out.numel(), " among ", size(), " ranks");
+  }
+  void check_root(Operation operation, int64_t root) const {
+    TORCH_CHECK(root >= 0 && root < size(), spec_.name, ": ", kNames[operation], " with root ",
+                root, " in a group of ", size());
   }
 
   /// Counts the operation and, in checked mode, compares it with the others'.
   void begin(Operation operation, const at::Tensor& tensor, double share, int64_t root = -1,
              Reduction reduction = Reduction::kSum) {
-    TORCH_CHECK(tensor.numel() > 0, spec_.name, ": ", kNames[operation], " of an empty tensor");
-    TORCH_CHECK(tensor.is_contiguous(), spec_.name, ": ", kNames[operation],
-                " of a tensor that is not contiguous");
-    TORCH_CHECK(root < size(), spec_.name, ": ", kNames[operation], " with root ", root,
-                " in a group of ", size());
+    check_tensor(operation, tensor);
     ++sequence_;
     what_ = fmt::format("{}.{} number {} on rank {} of {} ({})", spec_.name, kNames[operation],
                         sequence_, rank(), size(), host_name_);
@@ -231,7 +252,7 @@ class ProcessGroup final : public Communicator {
 
   static std::string text_of(const std::array<int64_t, Signature::kWords>& words) {
     std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])),
-                                   words[3], c10::toString(static_cast<at::ScalarType>(words[2])));
+                                   words[3], name_of(static_cast<at::ScalarType>(words[2])));
     if (words[4] >= 0) text += fmt::format(", root {}", words[4]);
     if (words[1] <= kReduceScatter)
       text += fmt::format(" ({})", name_of(static_cast<Reduction>(words[5])));
