@@ -12,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <map>
+#include <stdexcept>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <utility>
 #include <vector>
@@ -49,17 +50,21 @@ std::string host_name() {
   return host;
 }
 
-/// Calls `act`; what c10d throws becomes PeerLost, with the first line of it behind what was done.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+/// Calls `act`. A connection that failed or timed out becomes PeerLost, with the first line of it
+/// behind what was done: c10d throws DistError, Gloo std::runtime_error. All else is this rank's own
+/// fault (a type that has no sum, no memory left) and stays what it is.
 template <typename Act>
 void guarded(const std::string& what, const Act& act) {
   try {
     act();
-  } catch (const PeerLost&) {
+  } catch (const UserError&) {
     throw;
-  } catch (const std::exception& error) {
-    std::string text = error.what();
-    text = text.substr(0, text.find('\n'));
-    throw PeerLost(what + ": " + text);
+  } catch (const c10::DistError& error) {
+    throw PeerLost(what + ": " + first_line(error.what_without_backtrace()));
+  } catch (const std::runtime_error& error) {
+    throw PeerLost(what + ": " + first_line(error.what()));
   }
 }
 
