@@ -189,7 +189,12 @@ class ProcessGroup final : public Communicator {
 
   void barrier() override {
     at::Tensor token = at::zeros({1}, at::TensorOptions(at::kFloat).device(spec_.device));
-    all_reduce(token, Reduction::kSum)->wait();
+    begin(kBarrier, token, 0);
+    std::vector<at::Tensor> tensors = {token};
+    c10d::AllreduceOptions options;
+    options.timeout = limit();
+    started(tensors, [&] { return backend_->allreduce(tensors, options); })->wait();
+    guarded(what_, [&] { token.item(); });  // blocks the host where wait() only orders streams
   }
   void set_time_limit(double seconds) override {
     spec_.limit_seconds = seconds;
@@ -206,10 +211,12 @@ class ProcessGroup final : public Communicator {
     kAllToAll,
     kGather,
     kShift,
-    kShiftBack
+    kShiftBack,
+    kBarrier
   };
   static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                        "all_to_all", "gather",         "shift",      "shift_back"};
+                                        "all_to_all", "gather",         "shift",      "shift_back",
+                                        "barrier"};
 
   double n() const { return static_cast<double>(size()); }
   std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
@@ -243,7 +250,7 @@ class ProcessGroup final : public Communicator {
     ++sequence_;
     what_ = fmt::format("{}.{} number {} on rank {} of {} ({})", spec_.name, kNames[operation],
                         sequence_, rank(), size(), host_name_);
-    if (spec_.traffic)
+    if (spec_.traffic && operation != kBarrier)
       spec_.traffic->add(spec_.name + "." + kNames[operation],
                          share * static_cast<double>(tensor.nbytes()));
     if (!spec_.checked) return;
@@ -256,6 +263,7 @@ class ProcessGroup final : public Communicator {
   }
 
   static std::string text_of(const std::array<int64_t, Signature::kWords>& words) {
+    if (words[1] == kBarrier) return fmt::format("barrier as its operation {}", words[0]);
     std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])),
                                    words[3], name_of(static_cast<at::ScalarType>(words[2])));
     if (words[4] >= 0) text += fmt::format(", root {}", words[4]);
