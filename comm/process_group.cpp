@@ -53,8 +53,8 @@ std::string host_name() {
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 /// Calls `act`. A connection that failed or timed out becomes PeerLost, with the first line of it
-/// behind what was done: c10d throws DistError, Gloo std::runtime_error. All else is this rank's own
-/// fault (a type that has no sum, no memory left) and stays what it is.
+/// behind what was done: c10d throws DistError, Gloo std::runtime_error. All else is this rank's
+/// own fault (a type that has no sum, no memory left) and stays what it is.
 template <typename Act>
 void guarded(const std::string& what, const Act& act) {
   try {
@@ -214,9 +214,9 @@ class ProcessGroup final : public Communicator {
     kShiftBack,
     kBarrier
   };
-  static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                        "all_to_all", "gather",         "shift",      "shift_back",
-                                        "barrier"};
+  static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather",
+                                        "broadcast",  "all_to_all",     "gather",
+                                        "shift",      "shift_back",     "barrier"};
 
   double n() const { return static_cast<double>(size()); }
   std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
