@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <utility>
@@ -16,7 +17,6 @@
 #include "core/log.h"
 
 namespace tandem {
-
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -29,9 +29,15 @@ std::string MeshShape::str() const {
 }
 
 Mesh::~Mesh() {
+  // All at once: after an error a group may have an operation under way whose other ranks wait for
+  // this one in another group, and go on to fail only when that is gone.
+  std::vector<std::thread> threads;
   for (auto* group :
-       {&data, &tensor, &sequence, &gradient, &shard, &replica, &world, &control, &save})
-    group->reset();
+       {&data, &tensor, &sequence, &gradient, &shard, &replica, &world, &control, &save}) {
+    if (*group && (*group)->size() > 1)
+      threads.emplace_back([group = std::move(*group)]() mutable { group.reset(); });
+  }
+  for (auto& thread : threads) thread.join();
 }
 
 void Mesh::set_time_limit(double seconds) {
@@ -40,7 +46,11 @@ void Mesh::set_time_limit(double seconds) {
 }
 
 void Mesh::finish() {
-  if (world->size() > 1) control->barrier();
+  if (world->size() == 1) return;
+  control->barrier();
+  for (auto* group :
+       {&data, &tensor, &sequence, &gradient, &shard, &replica, &world, &control, &save})
+    shut_down(**group);
 }
 
 Mesh make_mesh(const Launch& launch, const MeshShape& shape, const MeshOptions& options) {

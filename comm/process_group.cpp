@@ -104,6 +104,17 @@ class ProcessGroup final : public Communicator {
  public:
   ProcessGroup(GroupSpec spec, BackendPointer backend, BackendPointer host)
       : spec_(std::move(spec)), backend_(std::move(backend)), host_(std::move(host)) {}
+  /// After an error: NCCL would wait for the operations that others never come to.
+  ~ProcessGroup() override {
+    try {
+      if (!is_shut_down_) backend_->abort();
+    } catch (const std::exception&) {  // gone with the device, which whoever used it reports
+    }
+  }
+  void shut_down() {
+    guarded(spec_.name, [this] { backend_->shutdown(); });
+    is_shut_down_ = true;
+  }
   int64_t rank() const override { return spec_.rank; }
   int64_t size() const override { return spec_.size; }
   const std::string& name() const override { return spec_.name; }
@@ -342,6 +353,7 @@ class ProcessGroup final : public Communicator {
 
   GroupSpec spec_;
   BackendPointer backend_, host_;
+  bool is_shut_down_ = false;
   int64_t sequence_ = 0;
   std::string host_name_ = host_name(), what_;
 };
@@ -351,6 +363,10 @@ class ProcessGroup final : public Communicator {
 std::unique_ptr<Communicator> make_group(GroupSpec spec, BackendPointer backend,
                                          BackendPointer host) {
   return std::make_unique<ProcessGroup>(std::move(spec), std::move(backend), std::move(host));
+}
+
+void shut_down(Communicator& group) {
+  if (auto* connected = dynamic_cast<ProcessGroup*>(&group)) connected->shut_down();
 }
 
 }  // namespace tandem
