@@ -3,6 +3,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/cuda.h>
 
+#include <cstdlib>
+
 #include "cli/load_model.h"
 #include "core/checksum.h"
 #include "core/log.h"
@@ -74,10 +76,14 @@ torch::Device device_of_rank(const std::string& word, const Launch& launch) {
   if (!device.is_cuda()) return device;
   const auto n_gpus = static_cast<int64_t>(torch::cuda::device_count());
   if (launch.world > 1) {
-    if (launch.local_rank >= n_gpus)
+    // srun --gpus-per-task=1 shows each task its own GPU alone.
+    const bool own_gpu = n_gpus == 1 && launch.local_world > 1 && launch.source == "Slurm" &&
+                         std::getenv("CUDA_VISIBLE_DEVICES") != nullptr;
+    if (launch.local_rank >= n_gpus && !own_gpu)
       throw bad_usage("local rank " + std::to_string(launch.local_rank) + " has no GPU: found " +
                       std::to_string(n_gpus) + ", and NCCL takes one rank a GPU");
-    device = torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(launch.local_rank));
+    device = torch::Device(torch::kCUDA,
+                           static_cast<torch::DeviceIndex>(own_gpu ? 0 : launch.local_rank));
   }
   c10::impl::VirtualGuardImpl(torch::kCUDA).setDevice(device);
   return device;

@@ -28,7 +28,7 @@ class RankProcess {
   std::optional<Liveness> liveness_;
 };
 
-/// The device of this rank: `word` as --device has it; auto and cuda are the GPU of its local rank. Makes it the current one. Throws UserError where ranks of this machine are more than its GPUs.
+/// The device of this rank: `word` as --device has it; auto and cuda are the GPU of its local rank, or the only one where Slurm shows each task its own. Makes it the current one. Throws UserError where ranks of this machine are more than its GPUs.
 torch::Device device_of_rank(const std::string& word, const Launch& launch);
 
 }  // namespace tandem

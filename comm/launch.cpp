@@ -1,8 +1,9 @@
 #include "comm/launch.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
-#include <functional>
+#include <utility>
 
 #include "core/error.h"
 
@@ -58,12 +59,29 @@ Launch read_names(Environment environment, const Names& names) {
   return launch;
 }
 
-/// "node[003-007,12],x1" -> "node003"; "a,b" -> "a".
+/// "node[003-007,12],x1" -> "node003"; "rack[0-3]node[1-4]" -> "rack0node1"; "a,b" -> "a".
 std::string first_host(const std::string& list) {
-  const size_t bracket = list.find('['), comma = list.find(',');
-  if (bracket == list.npos || comma < bracket) return list.substr(0, comma);
-  return list.substr(0, bracket) +
-         list.substr(bracket + 1, list.find_first_of("-,]", bracket) - bracket - 1);
+  std::string host;
+  for (size_t i = 0; i < list.size() && list[i] != ','; ++i) {
+    if (list[i] != '[') {
+      host += list[i];
+      continue;
+    }
+    const size_t end = std::min(list.find_first_of("-,]", i), list.size());
+    host += list.substr(i + 1, end - i - 1);
+    i = std::min(list.find(']', i), list.size() - 1);
+  }
+  return host;
+}
+
+/// Whether srun started this process as a task of a step. A batch script has Slurm's variables too,
+/// without a step or, like an interactive allocation's shell, with one of its reserved numbers.
+bool is_slurm_task(Environment environment) {
+  constexpr int64_t kFirstReserved =
+      0xfffffffa;  // SLURM_INTERACTIVE_STEP in slurm.h; the others are above
+  const auto step = environment("SLURM_STEP_ID");
+  return step && environment(kSlurm.rank) &&
+         number_of("SLURM_STEP_ID", *step, 0, INT64_MAX) < kFirstReserved;
 }
 
 /// Where rank 0 is, as users of these launchers say it.
@@ -86,10 +104,11 @@ Launch of_torchrun(Environment environment) {
 
 Launch of_slurm(Environment environment) {
   Launch launch = read_names(environment, kSlurm);
-  // "4(x3),2": of the first nodes; a task's own number of neighbours is not told. What local ranks
-  // need is which GPU.
+  // What the allocation asked for; a step may have fewer tasks, or more on one node.
   if (const auto text = environment("SLURM_NTASKS_PER_NODE"))
-    launch.local_world = number_of("SLURM_NTASKS_PER_NODE", *text, 1, launch.world);
+    launch.local_world =
+        std::max(std::min(number_of("SLURM_NTASKS_PER_NODE", *text, 1, kMostRanks), launch.world),
+                 launch.local_rank + 1);
   if (launch.world == 1) return launch;
   const auto nodes = environment("SLURM_STEP_NODELIST");
   launch.address = environment("MASTER_ADDR")
@@ -123,10 +142,15 @@ Launch of_flags(const LaunchFlags& flags) {
                     std::to_string(launch.world) + ", expected 0 <= rank < world");
   launch.local_world = launch.world;
   launch.local_rank = flags.local_rank.value_or(launch.rank);
+  if (launch.local_rank < 0 || launch.local_rank >= launch.world)
+    throw bad_usage("--local-rank " + std::to_string(launch.local_rank) + " --world " +
+                    std::to_string(launch.world) + ", expected 0 <= local rank < world");
   if (launch.world == 1) return launch;
   if (!flags.port) throw bad_usage("--world " + std::to_string(launch.world) + " needs --port");
   launch.address = flags.address.value_or("127.0.0.1");
   launch.port = *flags.port;
+  if (launch.port < 1 || launch.port > 65535)
+    throw bad_usage("--port " + std::to_string(launch.port) + ", expected 1 to 65535");
   return launch;
 }
 
@@ -139,10 +163,15 @@ std::optional<std::string> process_environment(const char* name) {
 
 Launch find_launch(const LaunchFlags& flags, Environment environment) {
   if (flags.rank || flags.world) return of_flags(flags);
+  for (const auto& [given, name] : {std::pair{flags.address.has_value(), "--address"},
+                                    {flags.port.has_value(), "--port"},
+                                    {flags.local_rank.has_value(), "--local-rank"}})
+    if (given) throw bad_usage(std::string(name) + " needs --rank and --world");
   if (environment("RANK")) return of_torchrun(environment);
-  // A batch script or an allocation has Slurm's variables too; only srun starts steps.
-  if (environment("SLURM_PROCID") && environment("SLURM_STEP_ID")) return of_slurm(environment);
+  // Before Slurm: there mpirun's daemons are the tasks, and what they start has their variables
+  // too.
   if (environment(kOpenMpi.rank)) return of_mpi(environment, kOpenMpi);
+  if (is_slurm_task(environment)) return of_slurm(environment);
   if (environment(kPmi.rank)) return of_mpi(environment, kPmi);
   if (environment("WORLD_SIZE").value_or("1") != "1")
     throw bad_usage("WORLD_SIZE is set, RANK is not");

@@ -22,7 +22,7 @@ struct LaunchFlags {
   std::optional<int64_t> port;
 };
 
-/// Flags, then torchrun, Slurm, OpenMPI, PMI, in this order, then one process. `environment` looks up a variable: std::getenv but in tests.
+/// Flags, then torchrun, OpenMPI, Slurm, PMI, in this order, then one process. `environment` looks up a variable: std::getenv but in tests.
 /// Throws UserError (exit code 2) naming the variable or flag that is missing or wrong: RANK without WORLD_SIZE, a rank that is not below the world, no address, ...
 Launch find_launch(const LaunchFlags& flags, std::optional<std::string> (*environment)(const char*));
 std::optional<std::string> process_environment(const char* name);

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -10,8 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <functional>
 #include <map>
+#include <stdexcept>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <utility>
 #include <vector>
@@ -41,41 +42,47 @@ const char* name_of(Reduction reduction) {
   return reduction == Reduction::kSum ? "sum" : reduction == Reduction::kMax ? "max" : "min";
 }
 
+std::string name_of(at::ScalarType dtype) { return c10::getDtypeNames(dtype).first; }
+
 std::string host_name() {
   char host[256] = "localhost";
   gethostname(host, sizeof host - 1);
   return host;
 }
 
-/// Calls `act`; what c10d throws becomes PeerLost, with the first line of it behind what was done.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+/// Calls `act`. A connection that failed or timed out becomes PeerLost, with the first line of it
+/// behind what was done: c10d throws DistError, Gloo std::runtime_error. All else is this rank's
+/// own fault (a type that has no sum, no memory left) and stays what it is.
 template <typename Act>
 void guarded(const std::string& what, const Act& act) {
   try {
     act();
-  } catch (const PeerLost&) {
+  } catch (const UserError&) {
     throw;
-  } catch (const std::exception& error) {
-    std::string text = error.what();
-    text = text.substr(0, text.find('\n'));
-    throw PeerLost(what + ": " + text);
+  } catch (const c10::DistError& error) {
+    throw PeerLost(what + ": " + first_line(error.what_without_backtrace()));
+  } catch (const std::runtime_error& error) {
+    throw PeerLost(what + ": " + first_line(error.what()));
   }
 }
 
-/// Holds what c10d needs while an operation is under way, and what is to be done when it is over.
+/// Holds what c10d needs while an operation is under way.
 class GroupWork final : public Work {
  public:
+  /// `limit`: of each wait; zero: the one that the operation was started with.
   GroupWork(std::string what, std::vector<C10Work> works, std::vector<at::Tensor> tensors,
-            std::function<void()> after)
+            std::chrono::milliseconds limit = {})
       : what_(std::move(what)),
         works_(std::move(works)),
         tensors_(std::move(tensors)),
-        after_(std::move(after)) {}
+        limit_(limit) {}
   void wait() override {
     guarded(what_, [this] {
-      for (const auto& work : works_) work->wait();
+      for (const auto& work : works_) work->wait(limit_);
     });
     works_.clear();
-    if (after_) std::exchange(after_, nullptr)();
     tensors_.clear();
   }
 
@@ -83,7 +90,7 @@ class GroupWork final : public Work {
   std::string what_;
   std::vector<C10Work> works_;
   std::vector<at::Tensor> tensors_;
-  std::function<void()> after_;
+  std::chrono::milliseconds limit_;
 };
 
 /// What a rank is about to do, as numbers that others can compare. Hosts are told apart by name.
@@ -97,6 +104,17 @@ class ProcessGroup final : public Communicator {
  public:
   ProcessGroup(GroupSpec spec, BackendPointer backend, BackendPointer host)
       : spec_(std::move(spec)), backend_(std::move(backend)), host_(std::move(host)) {}
+  /// After an error: NCCL would wait for the operations that others never come to.
+  ~ProcessGroup() override {
+    try {
+      if (!is_shut_down_) backend_->abort();
+    } catch (const std::exception&) {  // gone with the device, which whoever used it reports
+    }
+  }
+  void shut_down() {
+    guarded(spec_.name, [this] { backend_->shutdown(); });
+    is_shut_down_ = true;
+  }
   int64_t rank() const override { return spec_.rank; }
   int64_t size() const override { return spec_.size; }
   const std::string& name() const override { return spec_.name; }
@@ -112,7 +130,7 @@ class ProcessGroup final : public Communicator {
 
   std::unique_ptr<Work> reduce_scatter(at::Tensor& out, const at::Tensor& in,
                                        Reduction reduction) override {
-    check_sizes(in.numel(), size() * out.numel());
+    check_out(kReduceScatter, out, in, in.numel(), size() * out.numel());
     begin(kReduceScatter, in, (n() - 1) / n(), -1, reduction);
     at::Tensor from = in.view({-1}), to = out.view({-1});
     c10d::ReduceScatterOptions options;
@@ -122,7 +140,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> all_gather(at::Tensor& out, const at::Tensor& in) override {
-    check_sizes(out.numel(), size() * in.numel());
+    check_out(kAllGather, out, in, out.numel(), size() * in.numel());
     begin(kAllGather, in, n() - 1);
     at::Tensor to = out.view({-1});
     // A part of `out` at its own place is read while `out` is written.
@@ -133,6 +151,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> broadcast(at::Tensor& tensor, int64_t root) override {
+    check_root(kBroadcast, root);
     begin(kBroadcast, tensor, rank() == root ? 1 : 0, root);
     std::vector<at::Tensor> tensors = {tensor};
     c10d::BroadcastOptions options;
@@ -142,7 +161,7 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> all_to_all(at::Tensor& out, const at::Tensor& in) override {
-    check_sizes(out.numel(), in.numel());
+    check_out(kAllToAll, out, in, out.numel(), in.numel());
     TORCH_CHECK(in.numel() % size() == 0, spec_.name, ": all_to_all of ", in.numel(),
                 " elements among ", size());
     begin(kAllToAll, in, (n() - 1) / n());
@@ -155,7 +174,8 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> gather(at::Tensor& out, const at::Tensor& in, int64_t root) override {
-    if (rank() == root) check_sizes(out.numel(), size() * in.numel());
+    check_root(kGather, root);
+    if (rank() == root) check_out(kGather, out, in, out.numel(), size() * in.numel());
     begin(kGather, in, rank() == root ? 0 : 1, root);
     std::vector<at::Tensor> from = {in.view({-1})};
     std::vector<std::vector<at::Tensor>> to;
@@ -168,19 +188,30 @@ class ProcessGroup final : public Communicator {
   }
 
   std::unique_ptr<Work> shift(at::Tensor& out, const at::Tensor& in) override {
+    check_out(kShift, out, in, out.numel(), in.numel());
     begin(kShift, in, rank() + 1 < size() ? 1 : 0);
     return exchange(out, in, rank() + 1, rank() - 1);
   }
   std::unique_ptr<Work> shift_back(at::Tensor& out, const at::Tensor& in) override {
+    check_out(kShiftBack, out, in, out.numel(), in.numel());
     begin(kShiftBack, in, rank() > 0 ? 1 : 0);
     return exchange(out, in, rank() - 1, rank() + 1);
   }
 
   void barrier() override {
     at::Tensor token = at::zeros({1}, at::TensorOptions(at::kFloat).device(spec_.device));
-    all_reduce(token, Reduction::kSum)->wait();
+    begin(kBarrier, token, 0);
+    std::vector<at::Tensor> tensors = {token};
+    c10d::AllreduceOptions options;
+    options.timeout = limit();
+    started(tensors, [&] { return backend_->allreduce(tensors, options); })->wait();
+    guarded(what_, [&] { token.item(); });  // blocks the host where wait() only orders streams
   }
-  void set_time_limit(double seconds) override { spec_.limit_seconds = seconds; }
+  void set_time_limit(double seconds) override {
+    spec_.limit_seconds = seconds;
+    backend_->setTimeout(limit());
+    if (host_ && host_ != backend_) host_->setTimeout(limit());
+  }
 
  private:
   enum Operation {
@@ -191,30 +222,46 @@ class ProcessGroup final : public Communicator {
     kAllToAll,
     kGather,
     kShift,
-    kShiftBack
+    kShiftBack,
+    kBarrier
   };
-  static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                        "all_to_all", "gather",         "shift",      "shift_back"};
+  static constexpr std::array kNames = {"all_reduce", "reduce_scatter", "all_gather",
+                                        "broadcast",  "all_to_all",     "gather",
+                                        "shift",      "shift_back",     "barrier"};
 
   double n() const { return static_cast<double>(size()); }
   std::chrono::milliseconds limit() const { return milliseconds(spec_.limit_seconds); }
-  void check_sizes(int64_t found, int64_t expected) const {
-    TORCH_CHECK(found == expected, spec_.name, ": buffers of ", found, " elements where ", expected,
-                " were expected");
+  /// Gloo ends the process over some of what these let nobody ask for.
+  void check_tensor(Operation operation, const at::Tensor& tensor) const {
+    TORCH_CHECK(tensor.defined() && tensor.numel() > 0, spec_.name, ": ", kNames[operation],
+                " of an empty tensor");
+    TORCH_CHECK(tensor.is_contiguous(), spec_.name, ": ", kNames[operation],
+                " of a tensor that is not contiguous");
+    TORCH_CHECK(tensor.device() == spec_.device, spec_.name, ": ", kNames[operation],
+                " of a tensor on ", tensor.device(), " in a group on ", spec_.device);
+  }
+  void check_out(Operation operation, const at::Tensor& out, const at::Tensor& in, int64_t found,
+                 int64_t expected) const {
+    check_tensor(operation, in);
+    check_tensor(operation, out);
+    TORCH_CHECK(out.scalar_type() == in.scalar_type(), spec_.name, ": ", kNames[operation], " of ",
+                name_of(in.scalar_type()), " into ", name_of(out.scalar_type()));
+    TORCH_CHECK(found == expected, spec_.name, ": ", kNames[operation], " of ", in.numel(),
+                " elements into ", out.numel(), " among ", size(), " ranks");
+  }
+  void check_root(Operation operation, int64_t root) const {
+    TORCH_CHECK(root >= 0 && root < size(), spec_.name, ": ", kNames[operation], " with root ",
+                root, " in a group of ", size());
   }
 
   /// Counts the operation and, in checked mode, compares it with the others'.
   void begin(Operation operation, const at::Tensor& tensor, double share, int64_t root = -1,
              Reduction reduction = Reduction::kSum) {
-    TORCH_CHECK(tensor.numel() > 0, spec_.name, ": ", kNames[operation], " of an empty tensor");
-    TORCH_CHECK(tensor.is_contiguous(), spec_.name, ": ", kNames[operation],
-                " of a tensor that is not contiguous");
-    TORCH_CHECK(root < size(), spec_.name, ": ", kNames[operation], " with root ", root,
-                " in a group of ", size());
+    check_tensor(operation, tensor);
     ++sequence_;
     what_ = fmt::format("{}.{} number {} on rank {} of {} ({})", spec_.name, kNames[operation],
                         sequence_, rank(), size(), host_name_);
-    if (spec_.traffic)
+    if (spec_.traffic && operation != kBarrier)
       spec_.traffic->add(spec_.name + "." + kNames[operation],
                          share * static_cast<double>(tensor.nbytes()));
     if (!spec_.checked) return;
@@ -227,8 +274,9 @@ class ProcessGroup final : public Communicator {
   }
 
   static std::string text_of(const std::array<int64_t, Signature::kWords>& words) {
+    if (words[1] == kBarrier) return fmt::format("barrier as its operation {}", words[0]);
     std::string text = fmt::format("{} of {} {}", kNames.at(static_cast<size_t>(words[1])),
-                                   words[3], c10::toString(static_cast<at::ScalarType>(words[2])));
+                                   words[3], name_of(static_cast<at::ScalarType>(words[2])));
     if (words[4] >= 0) text += fmt::format(", root {}", words[4]);
     if (words[1] <= kReduceScatter)
       text += fmt::format(" ({})", name_of(static_cast<Reduction>(words[5])));
@@ -265,12 +313,11 @@ class ProcessGroup final : public Communicator {
   }
 
   template <typename Start>
-  std::unique_ptr<Work> started(std::vector<at::Tensor> held, const Start& start,
-                                std::function<void()> after = {}) {
+  std::unique_ptr<Work> started(std::vector<at::Tensor> held, const Start& start) {
     C10Work work;
     guarded(what_, [&] { work = start(); });
     return std::make_unique<GroupWork>(what_, std::vector<C10Work>{std::move(work)},
-                                       std::move(held), std::move(after));
+                                       std::move(held));
   }
 
   /// Sends `in` to one neighbour while `out` comes from the other; zeros where there is none.
@@ -297,12 +344,16 @@ class ProcessGroup final : public Communicator {
       }
     });
     if (from < 0 || from >= size()) out.zero_();
+    // Sends and receives take no limit when they start. NCCL's have the group's, and a limit here
+    // would block the host; Gloo's have what the connections were made with, so it is given here.
     return std::make_unique<GroupWork>(what_, std::move(works),
-                                       std::vector<at::Tensor>{sent[0], received[0]}, nullptr);
+                                       std::vector<at::Tensor>{sent[0], received[0]},
+                                       spec_.device.is_cpu() ? limit() : c10d::kNoTimeout);
   }
 
   GroupSpec spec_;
   BackendPointer backend_, host_;
+  bool is_shut_down_ = false;
   int64_t sequence_ = 0;
   std::string host_name_ = host_name(), what_;
 };
@@ -312,6 +363,10 @@ class ProcessGroup final : public Communicator {
 std::unique_ptr<Communicator> make_group(GroupSpec spec, BackendPointer backend,
                                          BackendPointer host) {
   return std::make_unique<ProcessGroup>(std::move(spec), std::move(backend), std::move(host));
+}
+
+void shut_down(Communicator& group) {
+  if (auto* connected = dynamic_cast<ProcessGroup*>(&group)) connected->shut_down();
 }
 
 }  // namespace tandem

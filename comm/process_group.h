@@ -34,6 +34,9 @@ BackendPointer make_gloo(const StorePointer& store, const GroupSpec& spec, const
 /// For tensors on this process's current GPU. Throws UserError (exit code 2) in a build without CUDA.
 BackendPointer make_nccl(const StorePointer& store, const GroupSpec& spec);
 /// The Communicator of either. `host` is a Gloo group of the same ranks, for the fingerprints of checked mode; may be `backend`.
+/// Its destructor waits for operations under way on Gloo; on NCCL it gives them up, where shut_down() was not called.
 std::unique_ptr<Communicator> make_group(GroupSpec spec, BackendPointer backend, BackendPointer host);
+/// Of a group whose every operation is done, on all its ranks and in the same order of groups. Nothing for groups of one.
+void shut_down(Communicator& group);
 
 }  // namespace tandem

@@ -62,6 +62,19 @@ TEST(LaunchTest, Slurm) {
   EXPECT_EQ(launch_in(environment).address, "a1");
   environment["SLURM_STEP_NODELIST"] = "c[9,11]";
   EXPECT_EQ(launch_in(environment).address, "c9");
+  environment["SLURM_STEP_NODELIST"] = "rack[0-3]node[1-4],other";
+  EXPECT_EQ(launch_in(environment).address, "rack0node1");
+  environment["SLURM_NTASKS_PER_NODE"] = "8";  // of the allocation
+  EXPECT_EQ(launch_in(environment).local_world, 4);
+  environment["SLURM_NTASKS_PER_NODE"] = "1";
+  EXPECT_EQ(launch_in(environment).local_world, 2);  // as the local rank is 1
+  environment["OMPI_COMM_WORLD_RANK"] = "0";  // started by mpirun, whose daemons srun started
+  environment["OMPI_COMM_WORLD_SIZE"] = "9";
+  environment["MASTER_ADDR"] = "h";
+  EXPECT_EQ(launch_in(environment).source, "OpenMPI");
+  environment.erase("OMPI_COMM_WORLD_RANK");
+  environment["SLURM_STEP_ID"] = "4294967290";  // an interactive allocation's shell
+  EXPECT_EQ(launch_in(environment).world, 1);
   environment.erase("SLURM_STEP_ID");  // a batch script's own shell
   EXPECT_EQ(launch_in(environment).world, 1);
 }
@@ -94,6 +107,10 @@ TEST(LaunchTest, SaysWhatIsMissingOrWrong) {
   EXPECT_EQ(refusal_in({}, {.rank = 0, .world = {}, .local_rank = {}, .address = {}, .port = {}}), "--rank needs --world");
   EXPECT_EQ(refusal_in({}, {.rank = 2, .world = 2, .local_rank = {}, .address = {}, .port = {}}), "--rank 2 --world 2, expected 0 <= rank < world");
   EXPECT_EQ(refusal_in({}, {.rank = 1, .world = 2, .local_rank = {}, .address = {}, .port = {}}), "--world 2 needs --port");
+  EXPECT_EQ(refusal_in({}, {.rank = 1, .world = 2, .local_rank = {}, .address = {}, .port = 65536}), "--port 65536, expected 1 to 65535");
+  EXPECT_EQ(refusal_in({}, {.rank = 1, .world = 2, .local_rank = 2, .address = {}, .port = 1}), "--local-rank 2 --world 2, expected 0 <= local rank < world");
+  EXPECT_EQ(refusal_in({}, {.rank = {}, .world = {}, .local_rank = {}, .address = {}, .port = 1}), "--port needs --rank and --world");
+  EXPECT_EQ(refusal_in({}, {.rank = {}, .world = {}, .local_rank = {}, .address = "h", .port = {}}), "--address needs --rank and --world");
 }
 
 }  // namespace
