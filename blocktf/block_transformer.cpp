@@ -96,7 +96,8 @@ class BlockTransformer final : public LanguageModel {
 
 Tensor BlockTransformer::logits_of(const Tensor& hidden) const {
   const auto logits = at::linear(hidden, token_decoder_->head_weight());
-  return gather_rows(logits, token_decoder_->head_part()).to(float_or_wider(hidden.scalar_type()));
+  return gather_logits(logits, token_decoder_->head_part())
+      .to(float_or_wider(hidden.scalar_type()));
 }
 
 Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {

@@ -138,7 +138,7 @@ Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, M
   const auto h = stack_->forward(embed(tokens, context), context, own.stack.get(), want);
   own.lengths = own.stack->lengths;
   if (want == Want::kNothing) return {};
-  const auto logits = gather_rows(at::linear(h, head_weight()), head_part())
+  const auto logits = gather_logits(at::linear(h, head_weight()), head_part())
                           .to(float_or_wider(h.scalar_type()));  // [B, T or 1, V]
   if (want == Want::kAll) return logits;
   own.next_logits = logits.squeeze(1);

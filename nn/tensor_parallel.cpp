@@ -59,7 +59,7 @@ UnitRange units_of_rank(int64_t units, int64_t rank, int64_t ranks) {
   return {rank * units / ranks, (rank + 1) * units / ranks};
 }
 
-Tensor gather_rows(const Tensor& logits, const RowPart& part) {
+Tensor gather_logits(const Tensor& logits, const RowPart& part) {
   if (alone(part.group)) return logits;
   const int64_t ranks = part.group->size(), most = (part.count + ranks - 1) / ranks;
   // Parts that differ by a row are sent equally long.

@@ -25,6 +25,6 @@ struct RowPart {
   int64_t count = 0;              // of all ranks together; set where `group` is
 };
 /// Logits of this rank's rows [..., v] -> of all rows [..., V], the same on every rank. No gradient.
-Tensor gather_rows(const Tensor& logits, const RowPart& part);
+Tensor gather_logits(const Tensor& logits, const RowPart& part);
 
 }  // namespace tandem

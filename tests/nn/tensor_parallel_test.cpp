@@ -78,7 +78,7 @@ TEST(TensorParallelTest, UnequalPartsOfLogitsAreGathered) {
   on_ranks([&](Mesh& mesh, int64_t rank) {
     const auto [begin, end] = units_of_rank(37, rank, kRanks);
     const auto own = all.slice(-1, begin, end);
-    expect_close(gather_rows(own, {mesh.tensor.get(), begin, 37}), all, 0);
+    expect_close(gather_logits(own, {mesh.tensor.get(), begin, 37}), all, 0);
   });
 }
 
