@@ -100,7 +100,9 @@ class BlockTransformer final : public LanguageModel {
 };
 
 Tensor BlockTransformer::logits_of(const Tensor& hidden) const {
-  return at::linear(hidden, token_decoder_->head_weight()).to(float_or_wider(hidden.scalar_type()));
+  const auto logits = at::linear(hidden, token_decoder_->head_weight());
+  return gather_logits(logits, token_decoder_->head_part())
+      .to(float_or_wider(hidden.scalar_type()));
 }
 
 Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {
@@ -157,7 +159,8 @@ Loss BlockTransformer::loss(const Batch& batch, const ForwardContext& context) {
     return of_scored(all.unflatten(1, {n_blocks, block_length_})).flatten(1);
   };
   auto loss = cross_entropy(h.unflatten(0, {rows, -1}).flatten(1, 2), token_decoder_->head_weight(),
-                            of_targets(batch.targets, kIgnored), of_targets(batch.weights, 0));
+                            of_targets(batch.targets, kIgnored), of_targets(batch.weights, 0),
+                            kLossChunk, token_decoder_->head_part());
   auto nll = loss.nll.unflatten(1, {-1, block_length_});  // [B, M, L]
   if (some) {
     const auto index = of_blocks.wanted.unsqueeze(2).expand_as(nll);
@@ -296,7 +299,8 @@ Tensor BlockTransformer::extend_nll(const Tensor& tokens, const Tensor& targets,
   const auto hidden = advance(tokens, lengths, own, scored);
   if (scored) {
     return token_nll(hidden.values, token_decoder_->head_weight(),
-                     targets.masked_fill(hidden.known.logical_not(), kIgnored));
+                     targets.masked_fill(hidden.known.logical_not(), kIgnored), kLossChunk,
+                     token_decoder_->head_part());
   }
   return torch::full(targets.sizes(), kNan, own.context.options().dtype(float_or_wider(dtype())));
 }
@@ -355,7 +359,8 @@ Tensor BlockTransformer::generate_block(ModelState& state, DeviceSampler& sample
 Flops BlockTransformer::flops(Phase phase, int64_t length, int64_t batch) const {
   const double rows = static_cast<double>(batch), block = static_cast<double>(block_length_);
   const int64_t n_blocks = length / block_length_;
-  const double head = 2.0 * static_cast<double>(token_decoder_->head_weight().numel());  // a token
+  const double head =
+      2.0 * static_cast<double>(vocab_size_ * token_decoder_->head_weight().size(1));  // a token
   const auto parts = [](double embedder, double blocks, double tokens, double logits) {
     return Flops{{{"embedder", embedder},
                   {"block_decoder", blocks},

@@ -7,6 +7,7 @@
 #include "blocktf/token_decoder.h"
 #include "nn/language_model.h"
 #include "nn/stack_factory.h"
+#include "nn/tensor_traffic.h"
 
 namespace tandem {
 
@@ -34,6 +35,9 @@ struct BlockTransformerConfig {
 
 /// An empty config whose parts are chosen from the tables: lookup, `stacks`' first and prefix until the file says otherwise. `token_decoders` is token_decoder_options().
 BlockTransformerConfig block_transformer_defaults(std::span<const Option> stacks, std::span<const Option> token_decoders);
+
+/// What passes each module of the model in a micro-batch of `rows` rows of `length` tokens whose blocks are all scored.
+TokensThrough tokens_through(const BlockTransformerConfig& config, int64_t rows, int64_t length);
 
 /// The model on the meta device. Names: embedder.*, block_decoder.*, token_decoder.* as the parts call theirs. Rows begin at a block's border; a last block that is not full is
 /// decoded too. Padding (segment -1) is embedded and, where a whole block is padding, hidden from the block decoder.

@@ -36,4 +36,24 @@ BlockTransformerConfig block_transformer_defaults(std::span<const Option> stacks
   return config;
 }
 
+TokensThrough tokens_through(const BlockTransformerConfig& config, int64_t rows, int64_t length) {
+  const std::string &embedder = config.embedder.name, &decoder = config.token_decoder.name;
+  const int64_t block = config.block_length;
+  const int64_t n_cls = embedder == "cls" ? config.embedder.as<ClsEmbedderConfig>().n_cls : 0;
+  // Inputs of a block in the token decoder's layers, and those of them that are looked up.
+  const bool prefix = decoder == "prefix";
+  const int64_t looked_up = prefix ? block - 1 : block;
+  const int64_t inputs =
+      prefix ? config.token_decoder.as<PrefixDecoderConfig>().prefix_length + looked_up : block;
+  const double n_blocks = static_cast<double>(rows * (length / block));
+  return [=](const std::string& module) -> double {
+    if (module.starts_with("embedder")) return n_blocks * static_cast<double>(n_cls + block);
+    if (module.starts_with("block_decoder")) return n_blocks;
+    if (module == "token_decoder.embedding") return n_blocks * static_cast<double>(looked_up);
+    if (module == "token_decoder.position_bias") return static_cast<double>(block * block);
+    // The context's vectors are as many as the block's inputs.
+    return n_blocks * static_cast<double>(inputs);
+  };
+}
+
 }  // namespace tandem

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "blocktf/token_decoder_parts.h"
+#include "comm/communicator.h"
 #include "nn/layer_runner.h"
 #include "nn/norm.h"
 #include "nn/run_unit.h"
@@ -39,15 +40,19 @@ class CrossAttentionLayer : public RunUnit {
                             Split::kColumns));
   }
 
-  /// x: [M, n, D]; vectors: [M, r, D]; bias: [H, n, n] or [M, H, n, n] -> [M, n, D].
+  /// x: [M, n, D]; vectors: [M, r, D], which went through copy_to_group(); bias: [H, n, n] or [M,
+  /// H, n, n] of this rank's heads -> [M, n, D].
   Tensor forward(const Tensor& x, const Tensor& vectors, const Tensor& bias,
                  const ForwardContext& context) {
     const auto layer = [this](const Tensors& inputs) -> Tensors {
       Tensor h = inputs[0];
-      const Tensor y = attention_norm_->forward(h);
+      const auto normed = [&](const RmsNorm& norm) {
+        return copy_to_group(norm->forward(h), tensor_group());
+      };
+      const Tensor y = normed(attention_norm_);
       h = h + attend_to(y, y, inputs[2], attention_);
-      h = h + attend_to(cross_norm_->forward(h), inputs[1], /*bias=*/{}, cross_);
-      return {h + down_proj_->forward(up_proj_->forward(ffn_norm_->forward(h)).relu())};
+      h = h + attend_to(normed(cross_norm_), inputs[1], /*bias=*/{}, cross_);
+      return {h + down_proj_->forward(up_proj_->forward(normed(ffn_norm_)).relu())};
     };
     return run_layer(context, *this, {x, vectors, bias}, layer)[0];
   }
@@ -56,16 +61,17 @@ class CrossAttentionLayer : public RunUnit {
   Projections projections(const std::string& prefix, const CrossAttentionDecoderConfig& config) {
     const int64_t d_model = config.d_model, width = config.n_heads * config.head_dim;
     const auto to_heads = [&](const char* name, double std) {
-      return register_module(prefix + name, Linear(d_model, width, init_normal(std), Split::kRows));
+      return register_module(prefix + name, Linear(d_model, width, init_normal(std), Split::kRows,
+                                                   /*bias=*/false, config.head_dim));
     };
     Projections p;
     // Scores are not scaled, so queries begin smaller by the root of head_dim.
     p.q = to_heads("q_proj", inverse_root(d_model * config.head_dim));
     p.k = to_heads("k_proj", inverse_root(d_model));
     p.v = to_heads("v_proj", inverse_root(d_model));
-    p.o =
-        register_module(prefix + "o_proj",
-                        Linear(width, d_model, init_normal(inverse_root(width)), Split::kColumns));
+    p.o = register_module(prefix + "o_proj",
+                          Linear(width, d_model, init_normal(inverse_root(width)), Split::kColumns,
+                                 /*bias=*/false, config.head_dim));
     return p;
   }
 
@@ -95,7 +101,8 @@ class CrossAttentionDecoder final : public TokenDecoder {
       : config_(config), spec_(spec) {
     check_bos(config.bos_id, spec);
     embedding_ =
-        register_module("embedding", Embedding(spec.vocab_size, config.d_model, init_normal(1)));
+        register_module("embedding", Embedding(spec.vocab_size, config.d_model, init_normal(1),
+                                               /*frozen=*/-1, Split::kRows));
     expansion_ =
         register_module("expansion", make_expansion(spec, spec.block_length, config.d_model));
     position_bias_ =
@@ -133,6 +140,7 @@ class CrossAttentionDecoder final : public TokenDecoder {
   }
 
   const Tensor& head_weight() const override { return embedding_->weight(); }
+  HeldRows head_part() const override { return embedding_->part(); }
   int64_t n_layers() const override { return config_.n_layers; }
 
   double forward_flops(int64_t n) const override {
@@ -166,7 +174,8 @@ class CrossAttentionDecoder final : public TokenDecoder {
   /// vectors: [M, L, D]; x: [M, n, D]; real: [M, n - 1], undefined = all -> [M, n, D].
   Tensor run(const Tensor& vectors, Tensor x, const Tensor& real, const ForwardContext& context) {
     const Tensor bias = self_attention_bias(x, real);
-    for (const auto& layer : layers_) x = layer->forward(x, vectors, bias, context);
+    const Tensor shared = copy_to_group(vectors, tensor_group());  // once for all layers
+    for (const auto& layer : layers_) x = layer->forward(x, shared, bias, context);
     return final_norm_->forward(x) * inverse_root(config_.d_model);  // as the head is the table
   }
   Tensor run_last(const KeptInputs& state) {
@@ -178,7 +187,8 @@ class CrossAttentionDecoder final : public TokenDecoder {
   }
 
   /// What the scores of every layer's self-attention get: the relative position bias, -infinity
-  /// where a query does not see a key. [H, n, n], or [M, H, n, n] where `real` is given.
+  /// where a query does not see a key. [H, n, n], or [M, H, n, n] where `real` is given, of the
+  /// heads that this rank holds (all ranks hold the table: it is small).
   Tensor self_attention_bias(const Tensor& x, const Tensor& real) const {
     const auto index = torch::arange(x.size(1), x.options().dtype(torch::kInt64));
     const auto distance = index.unsqueeze(1) - index;  // [n, n], of a query (row) from a key
@@ -189,8 +199,12 @@ class CrossAttentionDecoder final : public TokenDecoder {
       const auto padding = torch::constant_pad_nd(real.logical_not(), {1, 0});  // BOS is real
       hidden = hidden | padding.view({-1, 1, 1, x.size(1)});                    // [M, 1, n, n]
     }
-    return position_bias_->forward(buckets)
-        .permute({2, 0, 1})
+    Tensor bias = copy_to_group(position_bias_->forward(buckets), tensor_group());  // [n, n, H]
+    if (Communicator* group = tensor_group()) {
+      const auto [begin, end] = units_of_rank(config_.n_heads, group->rank(), group->size());
+      bias = bias.narrow(2, begin, end - begin);
+    }
+    return bias.permute({2, 0, 1})
         .to(float_or_wider(x.scalar_type()))
         .masked_fill(hidden, -std::numeric_limits<double>::infinity());
   }

@@ -41,7 +41,8 @@ class LookupEmbedder final : public Embedder {
                 spec.block_length, " tokens of ", d_embed_, " channels does not give ",
                 spec.d_model);
     embedding_ =
-        register_module("embedding", Embedding(spec.vocab_size, d_embed_, init_normal(kLookupStd)));
+        register_module("embedding", Embedding(spec.vocab_size, d_embed_, init_normal(kLookupStd),
+                                               /*frozen=*/-1, Split::kRows));
     if (!config.projects()) return;
     projection_ =
         register_module("projection", make_projection(spec.block_length, d_embed_, spec.d_model));
@@ -77,12 +78,14 @@ class EncoderEmbedder final : public Embedder {
       : spec_(spec), n_cls_(n_cls), d_embed_(config.d_embed) {
     TORCH_CHECK(config.max_positions >= n_tokens() + kFirstPosition, "max_positions is ",
                 config.max_positions, ", positions go up to ", n_tokens() + kFirstPosition - 1);
-    const auto table = [&](const char* name, int64_t count, int64_t frozen) {
-      return register_module(name, Embedding(count, d_embed_, init_normal(kEncoderStd), frozen));
+    const auto table = [&](const char* name, int64_t count, int64_t frozen, Split split) {
+      return register_module(name,
+                             Embedding(count, d_embed_, init_normal(kEncoderStd), frozen, split));
     };
-    embedding_ = table("embedding", spec.vocab_size, kUnnumberedToken);
-    position_embedding_ = table("position_embedding", config.max_positions, kFirstPosition - 1);
-    type_embedding_ = table("type_embedding", 1, /*frozen=*/-1);
+    embedding_ = table("embedding", spec.vocab_size, kUnnumberedToken, Split::kRows);
+    position_embedding_ =
+        table("position_embedding", config.max_positions, kFirstPosition - 1, Split::kNone);
+    type_embedding_ = table("type_embedding", 1, /*frozen=*/-1, Split::kNone);
     norm_ = register_module("norm", LayerNorm(d_embed_, config.norm_eps));
     const auto layers = register_module("layers", std::make_shared<Module>());
     for (int64_t i = 0; i < config.n_layers; ++i) {

@@ -44,10 +44,12 @@ class StackTokenDecoder : public TokenDecoder {
                 "a stack keeps its parameters in its children, which the token decoder takes over");
     const int64_t d_model = stack_->d_model();
     embedding_ =
-        register_module("embedding", Embedding(spec.vocab_size, d_model, init_normal(kNeoxStd)));
+        register_module("embedding", Embedding(spec.vocab_size, d_model, init_normal(kNeoxStd),
+                                               /*frozen=*/-1, Split::kRows));
     expansion_ = register_module("expansion", make_expansion(spec, n_vectors, d_model));
     for (const auto& child : stack_->named_children()) register_module(child.key(), child.value());
-    head_ = register_module("head", Linear(d_model, spec.vocab_size, init_normal(kNeoxStd)));
+    head_ = register_module("head",
+                            Linear(d_model, spec.vocab_size, init_normal(kNeoxStd), Split::kRows));
   }
 
   Tensor forward(const Tensor& context, const Tensor& tokens, const Tensor& real,
@@ -95,6 +97,7 @@ class StackTokenDecoder : public TokenDecoder {
   }
 
   const Tensor& head_weight() const override { return head_->weight(); }
+  HeldRows head_part() const override { return head_->part(); }
   int64_t n_layers() const override { return stack_->n_layers(); }
 
   double forward_flops(int64_t n) const override {

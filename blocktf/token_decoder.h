@@ -81,6 +81,8 @@ class TokenDecoder : public Module {
   virtual Tensor step(const Tensor& token, LocalState& state) = 0;
   /// [V, D]; logits are a product with it and nothing else.
   virtual const Tensor& head_weight() const = 0;
+  /// Where ranks divide the vocabulary: the rows of head_weight() that this one holds.
+  virtual HeldRows head_part() const = 0;
   virtual int64_t n_layers() const = 0;
   /// Multiply-adds times two of one block's context and first n inputs (tokens in front of which n predictions stand); without the head.
   virtual double forward_flops(int64_t n) const = 0;

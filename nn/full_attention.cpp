@@ -56,7 +56,7 @@ Tensor FullAttention::forward(const Tensor& x, const ForwardContext& context, Mi
 }
 
 std::unique_ptr<MixerState> FullAttention::make_state(const StateShape& shape) const {
-  return std::make_unique<FullAttentionState>(KvCache(shape, shape_.n_kv_heads, shape_.head_dim));
+  return std::make_unique<FullAttentionState>(KvCache(shape, local_kv_heads(), shape_.head_dim));
 }
 
 double FullAttention::forward_flops(Phase phase, int64_t length, int64_t batch) const {

@@ -24,7 +24,7 @@ Tensor NeoxLayer::forward(const Tensor& x, const ForwardContext& context, MixerS
   const auto layer = [this, context, state](const Tensors& inputs) -> Tensors {
     const auto& h = inputs[0];
     const auto ffn = [&](const Tensor& y) {
-      const auto up = up_proj_->forward(ffn_norm_->forward(y));
+      const auto up = up_proj_->forward(copy_to_group(ffn_norm_->forward(y), tensor_group()));
       return down_proj_->forward(at::gelu(up, spec_.activation == "gelu_tanh" ? "tanh" : "none"));
     };
     const auto mixed = mixer_->forward(mixer_norm_->forward(h), context, state);

@@ -10,6 +10,7 @@
 
 #include "comm/communicator.h"
 #include "core/error.h"
+#include "nn/tensor_parallel.h"
 
 namespace tandem {
 namespace {
@@ -58,6 +59,19 @@ void fill_uniform(float* out, int64_t n, double bound, const RandomStream& strea
       out[4 * i + j] = static_cast<float>(bound * (2 * u - 1));
     }
   });
+}
+
+// Whole heads on every rank. Those of keys and values may be fewer than the ranks, each shared by
+// as many; what goes back into the model's width may not, as it would be summed once too often.
+void check_divides(const ParameterInfo& info, int64_t units, int64_t ranks,
+                   const std::string& name) {
+  const bool heads = info.split_unit > 1, summed = info.split_dim == 1;
+  const bool shared = units < ranks && !summed && (!heads || ranks % units == 0);
+  if (shared || (units >= ranks && (!heads || units % ranks == 0))) return;
+  throw UserError(kExitUsage,
+                  name + ": " + std::to_string(units) + (heads ? " heads" : " channels") +
+                      " cannot be divided over parallelism.tensor = " + std::to_string(ranks) +
+                      " ranks");
 }
 
 // Gives every parameter of `module` the storage that data_of(info) returns.
@@ -152,15 +166,12 @@ void split_over(torch::nn::Module& module, Communicator& tensor) {
       if (info.split_dim < 0) continue;
       const int64_t units =
           info.global_shape[static_cast<size_t>(info.split_dim)] / info.split_unit;
+      check_divides(info, units, tensor.size(),
+                    (item.key().empty() ? "" : item.key() + ".") + parameter.key());
       if (units < tensor.size()) continue;
-      if (info.split_unit > 1 && units % tensor.size() != 0) {
-        throw UserError(kExitUsage, item.key() + "." + parameter.key() + ": " +
-                                        std::to_string(units) +
-                                        " heads cannot be divided over parallelism.tensor = " +
-                                        std::to_string(tensor.size()) + " ranks");
-      }
-      info.split_begin = tensor.rank() * units / tensor.size() * info.split_unit;
-      info.split_end = (tensor.rank() + 1) * units / tensor.size() * info.split_unit;
+      const auto [begin, end] = units_of_rank(units, tensor.rank(), tensor.size());
+      info.split_begin = begin * info.split_unit;
+      info.split_end = end * info.split_unit;
       TORCH_CHECK(parameter.value().is_meta(), "split_over: ", item.key(), ".", parameter.key(),
                   " has storage already");
       const Tensor part = torch::empty(info.local_shape(), parameter.value().options());

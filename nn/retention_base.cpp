@@ -36,21 +36,32 @@ RetentionBase::RetentionBase(const Shape& shape, const MixerSpec& spec)
     : shape_(shape), spec_(spec) {
   const int64_t d_model = spec.d_model, dim = shape.n_heads * shape.head_dim;
   const auto init = init_xavier_uniform(d_model, dim, std::exp2(-2.5));  // as YOCO's code
-  q_proj_ = register_module("q_proj", Linear(d_model, dim, init, Split::kRows));
-  k_proj_ = register_module("k_proj", Linear(d_model, dim, init, Split::kRows));
-  v_proj_ = register_module("v_proj", Linear(d_model, dim, init, Split::kRows));
-  g_proj_ = register_module("g_proj", Linear(d_model, dim, init, Split::kRows));
+  const auto to_heads = [&](const char* name) {
+    return register_module(name, Linear(d_model, dim, init, Split::kRows, /*bias=*/false,
+                                        /*split_unit=*/shape.head_dim));
+  };
+  q_proj_ = to_heads("q_proj");
+  k_proj_ = to_heads("k_proj");
+  v_proj_ = to_heads("v_proj");
+  g_proj_ = to_heads("g_proj");
 }
 
 void RetentionBase::register_o_proj() {
   const int64_t d_model = spec_.d_model, dim = shape_.n_heads * shape_.head_dim;
   o_proj_ = register_module(
-      "o_proj", Linear(dim, d_model, init_xavier_uniform(dim, d_model, 0.5), Split::kColumns));
+      "o_proj", Linear(dim, d_model, init_xavier_uniform(dim, d_model, 0.5), Split::kColumns,
+                       /*bias=*/false, /*split_unit=*/shape_.head_dim));
 }
 
-Tensor RetentionBase::forward(const Tensor& x, const ForwardContext& context, MixerState* state) {
-  TORCH_CHECK(x.dim() == 3 && x.size(2) == spec_.d_model, "retention: x ", x.sizes(),
+RetentionBase::LocalHeads RetentionBase::local_heads() const {
+  return {q_proj_->part().begin / shape_.head_dim, q_proj_->local_out() / shape_.head_dim};
+}
+
+Tensor RetentionBase::forward(const Tensor& whole, const ForwardContext& context,
+                              MixerState* state) {
+  TORCH_CHECK(whole.dim() == 3 && whole.size(2) == spec_.d_model, "retention: x ", whole.sizes(),
               ", expected [B, T, ", spec_.d_model, "]");
+  const Tensor x = copy_to_group(whole, tensor_group());
   const int64_t head_dim = shape_.head_dim;
   const auto rope = make_rope_table(spec_.rope, head_dim, context.positions, x.scalar_type());
   const auto heads = [&](const Linear& proj) {
@@ -81,7 +92,7 @@ Tensor RetentionBase::forward(const Tensor& x, const ForwardContext& context, Mi
 std::unique_ptr<MixerState> RetentionBase::make_state(const StateShape& shape) const {
   const auto options = torch::dtype(float_or_wider(shape.dtype)).device(shape.device);
   return std::make_unique<RetentionState>(
-      torch::zeros({shape.batch, shape_.n_heads, shape_.head_dim, shape_.head_dim}, options));
+      torch::zeros({shape.batch, local_heads().count, shape_.head_dim, shape_.head_dim}, options));
 }
 
 // Per token 2 D 5 H K for the projections. Retention of a token takes 4 H (C K + K^2) in chunks of
@@ -110,7 +121,7 @@ double RetentionBase::sequence_bytes(const SequencePass& pass) const {
 }
 
 int64_t RetentionBase::state_bytes(int64_t, int64_t element_size) const {
-  return shape_.n_heads * shape_.head_dim * shape_.head_dim *
+  return local_heads().count * shape_.head_dim * shape_.head_dim *
          std::max<int64_t>(element_size, sizeof(float));
 }
 

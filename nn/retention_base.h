@@ -23,7 +23,12 @@ class RetentionBase : public TokenMixer {
   /// To be called at the end of a derived class's constructor: o_proj comes after the parameters of its decay, as sums over parameters (the gradient
   /// norm) go in their order.
   void register_o_proj();
-  /// x: [B, T, D] -> [B, T, H], what a token multiplies its head's state by, as a logarithm <= 0 in float32 (float64 for float64).
+  /// The heads that this rank holds.
+  struct LocalHeads {
+    int64_t begin, count;
+  };
+  LocalHeads local_heads() const;
+  /// x: [B, T, D] -> [B, T, H] of the heads this rank holds, what a token multiplies its head's state by, as a logarithm <= 0 in float32 (float64 for float64).
   virtual Tensor log_decay(const Tensor& x) const = 0;
 
   const Shape shape_;

@@ -6,7 +6,8 @@ SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
     : shape_(shape), spec_(spec) {
   const int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
   const auto linear = [&](int64_t in, int64_t out, Split split) {
-    return Linear(in, out, spec.init.value_or(init_kaiming_uniform(in)), split, shape.bias);
+    return Linear(in, out, spec.init.value_or(init_kaiming_uniform(in)), split, shape.bias,
+                  /*split_unit=*/shape.head_dim);
   };
   q_proj_ = register_module("q_proj", linear(spec.d_model, q_dim, Split::kRows));
   k_proj_ = register_module("k_proj", linear(spec.d_model, kv_dim, Split::kRows));
@@ -14,9 +15,11 @@ SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
   o_proj_ = register_module("o_proj", linear(q_dim, spec.d_model, Split::kColumns));
 }
 
-SelfAttention::Heads SelfAttention::heads(const Tensor& x, const ForwardContext& context) const {
-  TORCH_CHECK(x.dim() == 3 && x.size(2) == spec_.d_model, "attention: x ", x.sizes(),
+SelfAttention::Heads SelfAttention::heads(const Tensor& whole,
+                                          const ForwardContext& context) const {
+  TORCH_CHECK(whole.dim() == 3 && whole.size(2) == spec_.d_model, "attention: x ", whole.sizes(),
               ", expected [B, T, ", spec_.d_model, "]");
+  const Tensor x = copy_to_group(whole, tensor_group());
   const auto rope =
       make_rope_table(spec_.rope, shape_.head_dim, context.positions, x.scalar_type());
   const auto project = [&](const Linear& proj) {
@@ -38,7 +41,9 @@ double SelfAttention::flops_of(double n_tokens, double n_pairs) const {
 }
 
 int64_t SelfAttention::bytes_of(int64_t n_tokens, int64_t element_size) const {
-  return 2 * n_tokens * shape_.n_kv_heads * shape_.head_dim * element_size;
+  return 2 * n_tokens * local_kv_heads() * shape_.head_dim * element_size;
 }
+
+int64_t SelfAttention::local_kv_heads() const { return k_proj_->local_out() / shape_.head_dim; }
 
 }  // namespace tandem

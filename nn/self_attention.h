@@ -16,14 +16,15 @@ class SelfAttention : public TokenMixer {
     Tensor q, k, v;  // [B, T, H, K], [B, T, G, K] twice; q and k are rotated
   };
   SelfAttention(const Shape& shape, const MixerSpec& spec);
-  /// x: [B, T, D].
+  /// x: [B, T, D]. Under tensor parallelism this rank's heads.
   Heads heads(const Tensor& x, const ForwardContext& context) const;
-  /// mixed: [B, T, H, K] -> [B, T, D].
+  /// mixed: [B, T, H, K], heads as above -> [B, T, D].
   Tensor output(const Tensor& mixed) const;
   /// Of `n_tokens` tokens, whose queries meet `n_pairs` keys in all.
   double flops_of(double n_tokens, double n_pairs) const;
-  /// Of the keys and values of `n_tokens` tokens.
+  /// Of the keys and values of `n_tokens` tokens, those of this rank.
   int64_t bytes_of(int64_t n_tokens, int64_t element_size) const;
+  int64_t local_kv_heads() const;  ///< G, or the part of it that this rank's queries see
 
   const Shape shape_;
 

@@ -191,7 +191,7 @@ Tensor SlidingWindowAttention::forward(const Tensor& x, const ForwardContext& co
 }
 
 std::unique_ptr<MixerState> SlidingWindowAttention::make_state(const StateShape& shape) const {
-  return std::make_unique<SlidingWindowState>(shape, window_, shape_.n_kv_heads, shape_.head_dim);
+  return std::make_unique<SlidingWindowState>(shape, window_, local_kv_heads(), shape_.head_dim);
 }
 
 // The query at i meets min(i + 1, W) keys.

@@ -79,19 +79,25 @@ StackLanguageModel::StackLanguageModel(std::shared_ptr<DecoderStack> stack, cons
               "a stack keeps its parameters in its children, which the model takes over");
   const int64_t d_model = stack_->d_model();
   embedding_ =
-      register_module("embedding", Embedding(ends_.vocab_size, d_model, ends_.embedding_init));
+      register_module("embedding", Embedding(ends_.vocab_size, d_model, ends_.embedding_init,
+                                             /*frozen=*/-1, Split::kRows));
   if (ends_.max_positions > 0) {
     position_embedding_ = register_module(
         "position_embedding", Embedding(ends_.max_positions, d_model, ends_.embedding_init));
   }
   for (const auto& child : stack_->named_children()) register_module(child.key(), child.value());
   if (!ends_.tie_embeddings) {
-    head_ = register_module("head", Linear(d_model, ends_.vocab_size, ends_.head_init));
+    head_ =
+        register_module("head", Linear(d_model, ends_.vocab_size, ends_.head_init, Split::kRows));
   }
 }
 
 const Tensor& StackLanguageModel::head_weight() const {
   return ends_.tie_embeddings ? embedding_->weight() : head_->weight();
+}
+
+HeldRows StackLanguageModel::head_part() const {
+  return ends_.tie_embeddings ? embedding_->part() : head_->part();
 }
 
 Tensor StackLanguageModel::embed(const Tensor& tokens, const ForwardContext& context) const {
@@ -130,7 +136,8 @@ Loss StackLanguageModel::loss(const Batch& batch, const ForwardContext& context)
   };
   const auto h = stack_->forward(embed(batch.tokens, own), own, /*state=*/nullptr,
                                  some ? Want::kSome : Want::kAll);  // [B, N or T, D]
-  auto loss = cross_entropy(h, head_weight(), of_wanted(batch.targets), of_wanted(batch.weights));
+  auto loss = cross_entropy(h, head_weight(), of_wanted(batch.targets), of_wanted(batch.weights),
+                            kLossChunk, head_part());
   if (some) {
     const auto nan = std::numeric_limits<double>::quiet_NaN();
     loss.nll = torch::full(batch.targets.sizes(), nan, loss.nll.options())
@@ -159,8 +166,8 @@ Tensor StackLanguageModel::extend(const Tensor& tokens, const Tensor& lengths, M
   own.lengths = own.stack->lengths;
   if (want == Want::kNothing) return {};
   if (want == Want::kAll) h = whole(h, context, tokens.size(1));
-  const auto logits =
-      at::linear(h, head_weight()).to(float_or_wider(h.scalar_type()));  // [B, T or 1, V]
+  const auto logits = gather_logits(at::linear(h, head_weight()), head_part())
+                          .to(float_or_wider(h.scalar_type()));  // [B, T or 1, V]
   if (want == Want::kAll) return logits;
   own.next_logits = logits.squeeze(1);
   return own.next_logits;
@@ -178,7 +185,8 @@ Tensor StackLanguageModel::extend_nll(const Tensor& tokens, const Tensor& target
   const auto h = stack_->forward(x, context, own.stack.get(), scored ? Want::kAll : Want::kNothing);
   own.lengths = own.stack->lengths;
   if (scored) {
-    const auto nll = token_nll(h, head_weight(), own_part(targets, context, kIgnored));
+    const auto nll = token_nll(h, head_weight(), own_part(targets, context, kIgnored), kLossChunk,
+                               head_part());
     return whole(nll, context, targets.size(1));
   }
   return torch::full(targets.sizes(), std::numeric_limits<double>::quiet_NaN(),

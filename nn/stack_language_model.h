@@ -48,6 +48,7 @@ class StackLanguageModel : public LanguageModel {
 
  private:
   const Tensor& head_weight() const;
+  HeldRows head_part() const;
   Tensor embed(const Tensor& tokens, const ForwardContext& context) const;
   Tensor learned_positions(const ForwardContext& context) const;
   std::shared_ptr<DecoderStack> stack_;

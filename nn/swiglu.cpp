@@ -38,7 +38,8 @@ SwiGluImpl::SwiGluImpl(int64_t d_model, int64_t ffn_dim) {
       "down_proj", Linear(ffn_dim, d_model, init_kaiming_uniform(ffn_dim), Split::kColumns));
 }
 
-Tensor SwiGluImpl::forward(const Tensor& x) const {
+Tensor SwiGluImpl::forward(const Tensor& whole) const {
+  const Tensor x = copy_to_group(whole, tensor_group());
   return down_proj_->forward(swiglu(gate_proj_->forward(x), up_proj_->forward(x)));
 }
 

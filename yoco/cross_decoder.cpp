@@ -7,18 +7,20 @@ namespace tandem {
 
 CrossAttention::CrossAttention(const CrossDecoderConfig& config, int64_t d_model,
                                const RopeConfig& rope)
-    : n_heads_(config.n_heads), head_dim_(config.head_dim), rope_(rope) {
-  const int64_t width = n_heads_ * head_dim_;
-  q_proj_ = register_module("q_proj",
-                            Linear(d_model, width, init_kaiming_uniform(d_model), Split::kRows));
-  o_proj_ = register_module("o_proj",
-                            Linear(width, d_model, init_kaiming_uniform(width), Split::kColumns));
+    : head_dim_(config.head_dim), rope_(rope) {
+  const int64_t width = config.n_heads * head_dim_;
+  q_proj_ =
+      register_module("q_proj", Linear(d_model, width, init_kaiming_uniform(d_model), Split::kRows,
+                                       /*bias=*/false, /*split_unit=*/head_dim_));
+  o_proj_ =
+      register_module("o_proj", Linear(width, d_model, init_kaiming_uniform(width), Split::kColumns,
+                                       /*bias=*/false, /*split_unit=*/head_dim_));
 }
 
 Tensor CrossAttention::forward(const Tensor& x, const Tensor& keys, const Tensor& values,
                                const RopeTable& table, const AttendMask& mask) {
-  const Tensor q =
-      q_proj_->forward(x).view({x.size(0), x.size(1), n_heads_, head_dim_});     // [B, T, H, K]
+  const Tensor q = q_proj_->forward(copy_to_group(x, tensor_group()))
+                       .unflatten(-1, {-1, head_dim_});                          // [B, T, H, K]
   const Tensor mixed = attend(apply_rope(q, table, rope_), keys, values, mask);  // [B, T, H, K]
   return o_proj_->forward(mixed.flatten(2));
 }

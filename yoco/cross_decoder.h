@@ -38,7 +38,7 @@ class CrossAttention : public Module {
   Tensor forward(const Tensor& x, const Tensor& keys, const Tensor& values, const RopeTable& table, const AttendMask& mask);
 
  private:
-  int64_t n_heads_, head_dim_;
+  int64_t head_dim_;
   RopeConfig rope_;
   Linear q_proj_{nullptr}, o_proj_{nullptr};
 };

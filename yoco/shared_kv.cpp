@@ -9,14 +9,18 @@ SharedKvMaker::SharedKvMaker(const SharedKvSpec& spec) : spec_(spec) {
   const Init init = init_kaiming_uniform(spec.d_model);
   const int64_t width = spec.n_kv_heads * spec.head_dim;
   norm_ = register_module("norm", RmsNorm(spec.d_model, spec.norm_eps));
-  k_proj_ = register_module("k_proj", Linear(spec.d_model, width, init, Split::kRows));
-  v_proj_ = register_module("v_proj", Linear(spec.d_model, width, init, Split::kRows));
+  const auto to_heads = [&](const char* name) {
+    return register_module(name, Linear(spec.d_model, width, init, Split::kRows, /*bias=*/false,
+                                        /*split_unit=*/spec.head_dim));
+  };
+  k_proj_ = to_heads("k_proj");
+  v_proj_ = to_heads("v_proj");
 }
 
 SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, KvCache* cache) {
   const auto project = [this, context](const Tensors& inputs) -> Tensors {
-    const Tensor x = norm_->forward(inputs[0]);  // [B, T, D]
-    const std::vector<int64_t> heads = {x.size(0), x.size(1), spec_.n_kv_heads, spec_.head_dim};
+    const Tensor x = copy_to_group(norm_->forward(inputs[0]), tensor_group());  // [B, T, D]
+    const std::vector<int64_t> heads = {x.size(0), x.size(1), -1, spec_.head_dim};
     const RopeTable table =
         make_rope_table(spec_.rope, spec_.head_dim, context.positions, x.scalar_type());
     return {apply_rope(k_proj_->forward(x).view(heads), table, spec_.rope),  // [B, T, G, K]
@@ -39,7 +43,7 @@ SharedKv SharedKvMaker::forward(const Tensor& h, const ForwardContext& context, 
 }
 
 KvCache SharedKvMaker::make_cache(const StateShape& shape) const {
-  return KvCache(shape, spec_.n_kv_heads, spec_.head_dim);
+  return KvCache(shape, k_proj_->local_out() / spec_.head_dim, spec_.head_dim);
 }
 
 double SharedKvMaker::forward_flops(double n_tokens) const {
@@ -51,7 +55,7 @@ double SharedKvMaker::sequence_bytes(const SequencePass& pass) const {
 }
 
 int64_t SharedKvMaker::state_bytes(int64_t length, int64_t element_size) const {
-  return 2 * spec_.n_kv_heads * spec_.head_dim * length * element_size;
+  return 2 * k_proj_->local_out() * length * element_size;
 }
 
 }  // namespace tandem
