@@ -4,6 +4,7 @@
 #include "comm/planned_communicator.h"
 #include "core/error.h"
 #include "nn/sequence_parallel.h"
+#include "nn/tensor_traffic.h"
 #include "train/mesh_cost.h"
 #include "train/setup.h"
 
@@ -26,6 +27,20 @@ Json sequence_bytes(const LanguageModel& model, const TrainConfig& config, const
   Json json;
   for (const auto& [part, bytes] : model.sequence_bytes(pass).parts)
     json[part] = bytes * static_cast<double>(micro_batches);
+  return json;
+}
+
+/// Bytes that a rank gives to those that divide heads with it, in a step.
+Json tensor_bytes(const LanguageModel& model, const TrainConfig& config, const MeshShape& shape,
+                  int64_t micro_batches) {
+  const auto n_tokens = static_cast<double>(*config.training.micro_batch_size *
+                                            config.training.context_length / shape.sequence);
+  const TensorTraffic traffic = tensor_traffic(
+      model, shape.tensor, [&](const std::string&) { return n_tokens; }, n_tokens,
+      config.training.dtype == "bfloat16" ? 2 : 4);
+  const auto n = static_cast<double>(micro_batches);
+  Json json = {{"forward", n * traffic.forward}, {"backward", n * traffic.backward}};
+  if (config.training.recompute == "layers") json["forward again"] = n * traffic.again;
   return json;
 }
 
@@ -65,6 +80,8 @@ Json describe_mesh(const Stage& stage, int64_t world) {
   if (!cost.sent.empty()) {
     for (const auto& [operation, bytes] : cost.sent) json["sent_bytes_per_step"][operation] = bytes;
   }
+  if (shape.tensor > 1 && stage.packing.multiple == 1)
+    json["tensor_sent_bytes_per_step"] = tensor_bytes(*model, config, shape, of_rank);
   if (shape.sequence > 1) {
     json["sequence_sent_bytes_per_step"] = sequence_bytes(*model, config, shape, of_rank);
     json["imbalance"] = imbalance_message(shape.sequence, config.training.context_length);
