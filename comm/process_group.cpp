@@ -346,9 +346,9 @@ class ProcessGroup final : public Communicator {
     if (from < 0 || from >= size()) out.zero_();
     // Sends and receives take no limit when they start. NCCL's have the group's, and a limit here
     // would block the host; Gloo's have what the connections were made with, so it is given here.
-    return std::make_unique<GroupWork>(what_, std::move(works),
-                                       std::vector<at::Tensor>{sent[0], received[0]},
-                                       spec_.device.is_cpu() ? limit() : c10d::kNoTimeout);
+    return std::make_unique<GroupWork>(
+        what_, std::move(works), std::vector<at::Tensor>{sent[0], received[0]},
+        spec_.device.is_cpu() ? limit() : std::chrono::milliseconds(0));
   }
 
   GroupSpec spec_;
