@@ -184,12 +184,12 @@ void print_row(const std::string& name, const std::string& value, const std::str
 void print_traffic(const Json& json) {
   if (json["world"] == 1) return;
   std::printf("# sent by a rank in a step; %s\n", json["mesh"].get<std::string>().c_str());
-  for (const char* kind :
-       {"sent_bytes_per_step", "tensor_sent_bytes_per_step", "sequence_sent_bytes_per_step"}) {
+  for (const auto& [kind, group] : {std::pair{"sent_bytes_per_step", ""},
+                                    {"tensor_sent_bytes_per_step", "tensor."},
+                                    {"sequence_sent_bytes_per_step", "sequence."}}) {
     if (!json.contains(kind)) continue;
-    const std::string part = kind[0] == 't' ? "tensor." : kind[1] == 'e' && kind[2] == 'q' ? "sequence." : "";
     for (const auto& [name, bytes] : json[kind].items())
-      print_row(part + name, human_bytes(bytes.get<double>()));
+      print_row(group + name, human_bytes(bytes.get<double>()));
   }
   if (json.contains("imbalance"))
     std::printf("# %s\n", json["imbalance"].get<std::string>().c_str());

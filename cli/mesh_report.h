@@ -1,6 +1,7 @@
 #pragma once
 #include <nlohmann/json.hpp>
 
+#include "comm/mesh.h"
 #include "train/plan.h"
 
 namespace tandem {
