@@ -12,7 +12,6 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "core/log.h"
-#include "tests/comm/thread_ranks.h"
 #include "tests/paths.h"
 #include "tests/soak/faults.h"
 
@@ -90,20 +89,7 @@ CheckpointContents contents_at(int64_t step, int64_t rows) {
 }
 
 void write_at(int64_t step, const std::string& folder) {
-  const CheckpointContents whole = contents_at(step);
-  if (step != kStepOfRanks) return write_checkpoint(folder, whole);
-  run_ranks(2, [&](Communicator& group) {
-    CheckpointContents part = whole;
-    for (auto* pieces : {&part.weights, &part.optimizer}) {
-      for (TensorPiece& piece : *pieces) {
-        const int64_t n = piece.end;
-        piece.begin = group.rank() * n / 2;
-        piece.end = (group.rank() + 1) * n / 2;
-        piece.data = piece.data.slice(0, piece.begin, piece.end);
-      }
-    }
-    write_checkpoint(folder, part, group);
-  });
+  write_checkpoint(folder, contents_at(step));
 }
 
 Files files_of(const std::string& folder) {
@@ -136,7 +122,7 @@ const Files& Golden::at(int64_t step) {
   if (is_new) {
     const std::string folder = join_path(folder_, "golden");
     make_directories(folder_);
-    write_at(step, folder);
+    write_(step, folder);
     files->second = files_of(folder);
     remove_tree(folder);
   }

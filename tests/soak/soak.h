@@ -61,11 +61,6 @@ class Draws {
 /// rows * 204 bytes of tensors. No tensor is the same at two steps.
 CheckpointContents contents_at(int64_t step, int64_t rows = 13);
 
-/// The checkpoints of this step are written by two ranks, half of each tensor by either.
-constexpr int64_t kStepOfRanks = 6;
-/// write_checkpoint() of contents_at(step), by one process or by ranks.
-void write_at(int64_t step, const std::string& folder);
-
 /// Name and bytes of each file of a folder, read without the calls that faults.cpp defines.
 using Files = std::map<std::string, std::string>;
 Files files_of(const std::string& folder);
@@ -73,14 +68,20 @@ void write_bytes(const std::string& path, const std::string& bytes);
 /// Where two folders differ, in a few words; empty where they do not.
 std::string difference(const Files& expected, const Files& found);
 
-/// The files of write_at(step), written once in peace.
+/// write_checkpoint() of contents_at(step).
+void write_at(int64_t step, const std::string& folder);
+
+/// The files of a step, written once in peace.
 class Golden {
  public:
-  explicit Golden(std::string folder) : folder_(std::move(folder)) {}
+  using Write = void (*)(int64_t step, const std::string& folder);
+  explicit Golden(std::string folder, Write write = write_at)
+      : folder_(std::move(folder)), write_(write) {}
   const Files& at(int64_t step);
 
  private:
   std::string folder_;
+  Write write_;
   std::map<int64_t, Files> files_;
 };
 

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/progress.h"
+#include "tests/comm/thread_ranks.h"
 #include "tests/soak/faults.h"
 #include "tests/soak/soak.h"
 #include "train/run_dir.h"
@@ -21,7 +22,7 @@
 namespace tandem {
 namespace {
 
-constexpr int64_t kOld = 2, kNew = 4, kDamaged = 5, kLater = 7, kLast = 8;
+constexpr int64_t kOld = 2, kNew = 4, kDamaged = 5, kOfRanks = 6, kLater = 7, kLast = 8;
 
 struct TestRun {
   std::string path;
@@ -43,6 +44,23 @@ CheckpointConfig keeping_one() {
 
 std::string save(TestRun& run, int64_t step) {
   return run.dir->save(contents_at(step), keeping_one(), std::nullopt);
+}
+
+/// A checkpoint of one process, or that of kOfRanks by two ranks: half of each tensor by either.
+void write(int64_t step, const std::string& folder) {
+  if (step != kOfRanks) return write_at(step, folder);
+  run_ranks(2, [&](Communicator& group) {
+    CheckpointContents part = contents_at(step);
+    for (auto* pieces : {&part.weights, &part.optimizer}) {
+      for (TensorPiece& piece : *pieces) {
+        const int64_t n = piece.end;
+        piece.begin = group.rank() * n / 2;
+        piece.end = (group.rank() + 1) * n / 2;
+        piece.data = piece.data.slice(0, piece.begin, piece.end);
+      }
+    }
+    write_checkpoint(folder, part, group);
+  });
 }
 
 void damage(const std::string& folder) {
@@ -88,11 +106,11 @@ std::vector<Scenario> scenarios() {
       {"write_checkpoint by two ranks",
        with_old,
        [](TestRun& run) {
-         const std::string folder = checkpoint_folder(run.path, kStepOfRanks);
-         write_at(kStepOfRanks, folder);
+         const std::string folder = checkpoint_folder(run.path, kOfRanks);
+         write(kOfRanks, folder);
          return folder;
        },
-       {kOld, kStepOfRanks}},
+       {kOld, kOfRanks}},
       {"recovery",
        after_a_crash,
        [](TestRun& run) {
@@ -117,7 +135,7 @@ struct Outcome {
 class Syscalls {
  public:
   Syscalls(const SoakOptions& options, SoakReport& report)
-      : folder_(options.folder), golden_(options.folder + "/golden"), report_(report) {}
+      : folder_(options.folder), golden_(options.folder + "/golden", write), report_(report) {}
 
   /// How many calls of a scenario in peace this kind of fault can happen to.
   int64_t calls_of(const Scenario& scenario, Fault::Kind kind) {
@@ -211,7 +229,8 @@ class Syscalls {
         is_recovery(scenario) && fault.kind != Fault::kInterrupted && fault.kind != Fault::kShort;
     if (!named(scenario.may_be_found.back()) && !(may_fall_back && named(kOld)))
       violation("gave " + outcome.result);
-    else if (!is_recovery(scenario) && step_found(run.path, golden_) != scenario.may_be_found.back())
+    else if (!is_recovery(scenario) &&
+             step_found(run.path, golden_) != scenario.may_be_found.back())
       violation("said it had saved, but did not");
   }
 
