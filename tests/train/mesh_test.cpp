@@ -4,6 +4,7 @@
 
 #include "tests/nn/helpers.h"
 #include "tests/train/mesh_runs.h"
+#include "train/gathering_runner.h"
 #include "train/mesh_cost.h"
 
 namespace tandem {
@@ -121,7 +122,7 @@ TEST(MeshMemoryTest, RanksHoldWhatTheFormulaSaysAndLayersAreFreed) {
       SCOPED_TRACE(level);
       const TrainConfig config = mesh_config(folder, "yoco", sharded(level));
       run_mesh(mesh_shape(shard_level(level), 4, 1, 1, 1), [&](Mesh& mesh, int64_t) {
-        Run run;
+        tandem::Run run;
         run.mesh = &mesh;
         run.model = model_factory().build(config.model);
         ShardingOptions options = sharding_options(config);
@@ -150,7 +151,7 @@ TEST(MeshMemoryTest, RanksHoldWhatTheFormulaSaysAndLayersAreFreed) {
         ForwardContext context;
         context.runner = &runner;
         const auto sampler = make_sampler(config, run.model->packing());
-        const Batch batch = make_batch({sampler->row(0), sampler->row(1)}, torch::kCPU);
+        const Batch batch = make_batch(std::vector<Row>{sampler->row(0), sampler->row(1)}, torch::kCPU);
         for (int pass = 0; pass < 2; ++pass) {  // the second one knows what to gather ahead
           run.optimizer->sharding().begin_backward(true);
           run.model->loss(batch, context).sum.backward();

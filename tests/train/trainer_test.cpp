@@ -286,7 +286,7 @@ TEST(TrainerTest, SaysWhatHasNoEffectOnASingleDocument) {
   masked.insert(masked.end(), {"data.mask_documents=true", "data.shuffle=documents"});
   train_tiny(folder, "run", masked, 1);
   testing::internal::CaptureStderr();
-  dry_run(tiny_config(folder.path(), masked), tiny_factory(), torch::kCPU);
+  dry_run(tiny_config(folder.path(), masked), tiny_factory(), this_process(), torch::kCPU);
   for (const std::string& log :
        {read_text(folder / "run/log.txt"), testing::internal::GetCapturedStderr()}) {
     expect(log, "data.train[0]: " + raw +
@@ -344,7 +344,7 @@ TEST(TrainerTest, SourcesOfLaterStagesAreOpenedBeforeTheFirstStep) {
   const auto expect = [&](const std::string& stages, const std::string& message) {
     EXPECT_EQ(error_of([&] { train_tiny(folder, "run", words(stages)); }), message);
     EXPECT_EQ(error_of([&] {
-                dry_run(tiny_config(folder.path(), words(stages)), tiny_factory(), torch::kCPU);
+                dry_run(tiny_config(folder.path(), words(stages)), tiny_factory(), this_process(), torch::kCPU);
               }),
               message);
   };
@@ -410,7 +410,7 @@ TEST(TrainerTest, TokensOfAnotherTokenizerAreRefusedByTheirManifest) {
                               advice;
   EXPECT_EQ(error_of([&] { train_tiny(folder, "other"); }, kExitUsage), message);
   EXPECT_EQ(error_of([&] { train_tiny(folder, "run"); }, kExitUsage), message);
-  EXPECT_EQ(error_of([&] { dry_run(tiny_config(folder.path()), tiny_factory(), torch::kCPU); },
+  EXPECT_EQ(error_of([&] { dry_run(tiny_config(folder.path()), tiny_factory(), this_process(), torch::kCPU); },
                      kExitUsage),
             message);
   EXPECT_EQ(train_tiny(folder, "run", {"data.validation=[]"}, 2).step, 2);
