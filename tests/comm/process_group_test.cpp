@@ -164,7 +164,7 @@ int apart() {
   const std::string kind = std::getenv("KIND");
   const bool odd = group.rank() == 2;
   const auto is = [&](const char* name) { return odd && kind == name; };
-  auto x = torch::ones({8}), y = torch::ones({8}), small = torch::ones({2}), wide = torch::empty({32});
+  auto x = torch::ones({8}), y = torch::ones({8}), small = torch::ones({2}), wide = torch::empty({32}, is("gather_dtype") ? torch::kBFloat16 : torch::kFloat32);
   group.all_reduce(x, Reduction::kSum)->wait();  // all together
   if (is("numel")) x = torch::ones({4});
   if (is("dtype")) x = torch::ones({8}, torch::kFloat64);
