@@ -51,12 +51,12 @@ const std::vector<Case>& cases() {
   return all;
 }
 
-class MeshTest : public testing::TestWithParam<Case> {
- protected:
+struct MeshTest : testing::TestWithParam<Case> {
   TempFolder folder_;
 };
+using MeshSlowTest = MeshTest;
 
-TEST_P(MeshTest, TwentyStepsEqualOneProcess) {
+TEST_P(MeshSlowTest, TwentyStepsEqualOneProcess) {
   const Case& c = GetParam();
   const TrainConfig config = mesh_config(folder_, c.model, c.words);
   const MeshRun alone = train_alone(config, 20, torch::kFloat64);
@@ -113,6 +113,7 @@ TEST_P(MeshTest, SharingSendsWhatTheFormulaSays) {
   });
 }
 
+INSTANTIATE_TEST_SUITE_P(Meshes, MeshSlowTest, testing::ValuesIn(cases()), [](const auto& each) { return each.param.name; });
 INSTANTIATE_TEST_SUITE_P(Meshes, MeshTest, testing::ValuesIn(cases()), [](const auto& each) { return each.param.name; });
 
 TEST(MeshMemoryTest, RanksHoldWhatTheFormulaSaysAndLayersAreFreed) {

@@ -336,7 +336,7 @@ TEST(DriftTest, EveryKeyOfTheConfigHasAVerdict) {
   for (const Drift& drift : find_drift(ConfigNode::make_map(), write_config(config)))
     keys[drift.verdict].insert(drift.key);
   EXPECT_EQ(keys[Verdict::kWarn],
-            (std::set<std::string>{"training.micro_batch_size", "training.threads"}));
+            (std::set<std::string>{"parallelism.bucket_mb", "parallelism.reduce_dtype", "parallelism.replicate", "parallelism.sequence", "parallelism.shard", "parallelism.tensor", "training.micro_batch_size", "training.threads"}));
   EXPECT_EQ(keys[Verdict::kAllow], (std::set<std::string>{"bad_steps.max_rollbacks",
                                                           "bad_steps.max_skips",
                                                           "bad_steps.non_finite",
@@ -348,12 +348,19 @@ TEST(DriftTest, EveryKeyOfTheConfigHasAVerdict) {
                                                           "checkpoint.keep",
                                                           "checkpoint.keep_every",
                                                           "checkpoint.on_error",
+                                                          "communication.checked",
+                                                          "communication.compare_replicas_every",
+                                                          "communication.heartbeat_seconds",
+                                                          "communication.save_seconds",
+                                                          "communication.setup_seconds",
+                                                          "communication.step_seconds",
                                                           "data.tokenizer",
                                                           "data.train[0].path",
                                                           "data.validation[0].path",
                                                           "data.validation[0].target_weights",
                                                           "metrics.log_every",
                                                           "metrics.tensorboard",
+                                                          "parallelism.overlap",
                                                           "training.recompute",
                                                           "training.steps",
                                                           "validation.every",
