@@ -18,7 +18,7 @@ namespace tandem {
 inline const std::map<std::string, std::string>& mesh_models() {
   static const std::map<std::string, std::string> models = {
       {"transformer", "{family: transformer, tie_embeddings: true, d_model: 12, ffn_dim: 22, n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 4}"},
-      {"gpt_neox", "{family: gpt_neox, d_model: 16, ffn_dim: 22, n_layers: 2, n_heads: 4}"},
+      {"gpt_neox", "{family: gpt_neox, d_model: 32, ffn_dim: 22, n_layers: 2, n_heads: 4}"},
       {"yoco",
        "{family: yoco, d_model: 12, ffn_dim: 22, self_decoder: {n_layers: 2, mixers: [{name: gated_retention, n_heads: 2, head_dim: 6, chunk: 5}]}, "
        "cross_decoder: {n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 4}}"},
