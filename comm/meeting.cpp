@@ -303,7 +303,8 @@ std::shared_ptr<Mesh::Meeting> meet(const Launch& launch, const MeshOptions& opt
     } else {
       verdict = verdict_of_others(*store, launch, seconds, deadline);
     }
-    came = arrivals(*store);
+    // Rank 0 and its store leave as soon as all have read a bad verdict: others ask for no more.
+    if (launch.rank == 0 || verdict.code == 0) came = arrivals(*store);
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& error) {
