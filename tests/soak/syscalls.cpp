@@ -195,6 +195,9 @@ class Syscalls {
     Outcome outcome;
     const pid_t pid = ::fork();
     if (pid == 0) {
+      // LibTorch makes its thread pool anew in a forked process, and only one thread may ask for
+      // that: not two ranks at once.
+      torch::set_num_threads(1);
       act(scenario, run, fault);
       ::_exit(0);
     }
