@@ -8,7 +8,7 @@
 #include "cli/load_model.h"
 #include "cli/output.h"
 #include "cli/parse.h"
-#include "core/json_lines.h"
+#include "cli/rank_process.h"
 #include "eval/registry.h"
 
 // `tandem eval`: every evaluation of eval/registry is a subcommand; its config's keys are its
@@ -41,6 +41,7 @@ ConfigNode node_of(const EvalFlag& flag, const std::string& text) {
 
 struct Common {
   EvalArgs args;
+  LaunchFlags launch;
   std::string device = "auto", out;
   bool json = false;
 };
@@ -58,8 +59,20 @@ void add_options(CLI::App& app, const Evaluation& evaluation, Common& common,
   app.add_option("--device", common.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--dtype", common.args.dtype, "float32, bfloat16 or float64")
       ->capture_default_str();
-  app.add_option("--out", common.out, "Append each result to this file as a line of JSON");
+  app.add_option("--out", common.out,
+                 "Append each result to this file as a line of JSON; those it holds already are "
+                 "not computed again");
   app.add_flag("--json", common.json, "Print results as lines of JSON");
+  add_launch_options(app, common.launch);
+}
+
+constexpr double kCellSeconds = 7 * 24 * 3600;
+
+// What all ranks must be about to do.
+std::string work_of(const Evaluation& evaluation, const ConfigNode& options, const EvalArgs& args) {
+  std::string text = "eval " + evaluation.name + " " + args.dtype + " " + std::to_string(args.seed);
+  for (const std::string& input : args.inputs) text += " " + input;
+  return text + "\n" + to_yaml(options);
 }
 
 int run(const Evaluation& evaluation, Common& common, const CLI::App& app,
@@ -71,25 +84,33 @@ int run(const Evaluation& evaluation, Common& common, const CLI::App& app,
       options.entries.emplace_back(flag.key, node_of(flag, given.at(flag.key)));
   }
   EvalArgs& args = common.args;
-  args.device = parse_device(common.device);
+  const Launch launch = find_launch(common.launch, process_environment);
+  args.device = device_of_rank(common.device, launch);
   const torch::Dtype dtype = parse_dtype(args.dtype);
   args.load = [&](const std::string& path) { return load_model(path, args.device, dtype); };
-  std::optional<JsonLinesWriter> out;
-  if (!common.out.empty()) out.emplace(common.out);
-  args.record = [&](const nlohmann::ordered_json& result) {
-    if (out) out->write(result);
-    if (common.json) print(result.dump() + "\n");
-  };
-  const EvalTable table = evaluation.run(options, args);
-  if (!common.json) print(format_table(table));
-  return kExitDone;
+  RankProcess ranks(launch, {.data = launch.world}, CommunicationConfig(),
+                    work_of(evaluation, options, args), args.device);
+  // A rank waits for the others' cells, however long they take; who dies or hangs is noticed by
+  // the watch over ranks.
+  ranks.mesh().set_time_limit(kCellSeconds);
+  return ranks.run([&] {
+    CellRunner cells(common.out, ranks.mesh().control.get(), [&](const auto& record) {
+      if (common.json) print(record.dump() + "\n");
+    });
+    args.cells = &cells;
+    const EvalTable table = evaluation.run(options, args);
+    if (!common.json && launch.rank == 0) print(format_table(table));
+    return static_cast<int>(kExitDone);
+  });
 }
 
 }  // namespace
 
 int run_eval(int argc, const char* const* argv) {
   CLI::App app("Evaluate trained models", argv[0]);
-  app.footer("Example: tandem eval nll runs/yoco --data data/valid");
+  app.footer(
+      "Example: tandem eval nll runs/yoco --data data/valid\n"
+      "Several processes share the work: torchrun --no-python --nproc-per-node 8 tandem eval ...");
   app.require_subcommand(1);
   std::vector<Common> common(evaluations().size());
   std::vector<std::map<std::string, std::string>> given(evaluations().size());

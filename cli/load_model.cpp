@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "cli/build_model.h"
+#include "core/checksum.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "nn/checkpoint.h"
@@ -32,6 +33,11 @@ std::unique_ptr<Tokenizer> tokenizer_of(const Checkpoint& checkpoint, const Conf
   return load_tokenizer(path);
 }
 
+std::string hash_of_file(const std::string& path) {
+  const std::string text = read_text(path);
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
+
 }  // namespace
 
 LoadedModel load_model(const std::string& path, torch::Device device, torch::Dtype dtype) {
@@ -50,6 +56,7 @@ LoadedModel load_model(const std::string& path, torch::Device device, torch::Dty
   materialise_empty(*loaded.model, device, dtype);
   checkpoint.load_weights(*loaded.model);
   loaded.checkpoint = checkpoint.folder();
+  loaded.manifest_hash = hash_of_file(join_path(checkpoint.folder(), kManifestFile));
   loaded.step = checkpoint.step();
   loaded.context_length = context_length_of(loaded.config);
   return loaded;

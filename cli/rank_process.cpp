@@ -8,39 +8,35 @@
 #include "cli/load_model.h"
 #include "core/checksum.h"
 #include "core/log.h"
-#include "train/sharding.h"
 
 namespace tandem {
 namespace {
 
-Mesh connect(const Launch& launch, const TrainConfig& config, torch::Device device) {
-  const ParallelismConfig& parallelism = config.parallelism;
-  const CommunicationConfig& communication = config.communication;
+Mesh connect(const Launch& launch, const MeshShape& shape,
+             const CommunicationConfig& communication, const std::string& work,
+             torch::Device device) {
   MeshOptions options;
   options.limits = {communication.setup_seconds, communication.step_seconds,
                     communication.save_seconds};
   options.checked = communication.checked;
   options.cuda = device.is_cuda();
-  TrainConfig written = config;
-  const std::string text = to_yaml(write_config(written));
-  options.fingerprint = sha256_hex(std::as_bytes(std::span(text)));
-  return make_mesh(launch,
-                   mesh_shape(shard_level(parallelism.shard), launch.world, parallelism.tensor,
-                              parallelism.sequence, parallelism.replicate),
-                   options);
+  options.fingerprint = sha256_hex(std::as_bytes(std::span(work)));
+  return make_mesh(launch, shape, options);
 }
 
 }  // namespace
 
-RankProcess::RankProcess(const Launch& launch, const TrainConfig& config, torch::Device device) {
+RankProcess::RankProcess(const Launch& launch, const MeshShape& shape,
+                         const CommunicationConfig& communication, const std::string& work,
+                         torch::Device device) {
   set_log_quiet(launch.rank != 0);
-  mesh_ = connect(launch, config, device);
+  mesh_ = connect(launch, shape, communication, work, device);
   GatherOptions watch;
   watch.rank = launch.rank;
   watch.world = launch.world;
   watch.address = launch.address;
-  watch.heartbeat_seconds = config.communication.heartbeat_seconds;
-  watch.connect_seconds = config.communication.setup_seconds;
+  watch.heartbeat_seconds = communication.heartbeat_seconds;
+  watch.connect_seconds = communication.setup_seconds;
   Rendezvous rendezvous;
   rendezvous.publish = [this](const std::string& key, const std::string& value) {
     publish(*mesh_.meeting, key, value);
@@ -69,6 +65,16 @@ int RankProcess::run(const std::function<int()>& act) {
     liveness_->goodbye(kExitInternal, error.what());
     throw;
   }
+}
+
+void add_launch_options(CLI::App& app, LaunchFlags& flags) {
+  app.add_option("--rank", flags.rank,
+                 "Number of this process among --world; by default torchrun, Slurm, OpenMPI or PMI "
+                 "tell");
+  app.add_option("--world", flags.world, "Processes that work together");
+  app.add_option("--local-rank", flags.local_rank, "Number among those of this machine: its GPU");
+  app.add_option("--address", flags.address, "Where rank 0 is; default: 127.0.0.1");
+  app.add_option("--port", flags.port, "Where ranks meet there")->check(CLI::Range(1, 65535));
 }
 
 torch::Device device_of_rank(const std::string& word, const Launch& launch) {

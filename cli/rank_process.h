@@ -1,4 +1,5 @@
 #pragma once
+#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -10,11 +11,12 @@
 
 namespace tandem {
 
-/// This process as one of the ranks that train a model: its groups, and the watch over the others.
+/// This process as one of the ranks that work together: its groups, and the watch over the others.
 class RankProcess {
  public:
-  /// Meets the other ranks. `config` is read and checked; all ranks must have the same. Ranks other than the first log to nobody from here on. Throws UserError, PeerLost.
-  RankProcess(const Launch& launch, const TrainConfig& config, torch::Device device);
+  /// Meets the other ranks in a mesh of `shape`; all must be about to do the same `work` (a config, a command; any text). Ranks other than the first log to nobody from here on. Throws
+  /// UserError, PeerLost.
+  RankProcess(const Launch& launch, const MeshShape& shape, const CommunicationConfig& communication, const std::string& work, torch::Device device);
 
   Mesh& mesh() { return mesh_; }
   /// What this rank is doing, for the others' message should it be lost.
@@ -27,6 +29,9 @@ class RankProcess {
   Mesh mesh_;
   std::optional<Liveness> liveness_;
 };
+
+/// --rank, --world, --local-rank, --address, --port.
+void add_launch_options(CLI::App& app, LaunchFlags& flags);
 
 /// The device of this rank: `word` as --device has it; auto and cuda are the GPU of its local rank, or the only one where Slurm shows each task its own. Makes it the current one. Throws UserError where ranks of this machine are more than its GPUs.
 torch::Device device_of_rank(const std::string& word, const Launch& launch);

@@ -6,7 +6,7 @@
 
 #include "cli/build_model.h"
 #include "cli/commands.h"
-#include "cli/load_model.h"
+#include "cli/mesh_report.h"
 #include "cli/parse.h"
 #include "cli/rank_process.h"
 #include "core/config_node.h"
@@ -113,13 +113,7 @@ int run_train(int argc, const char* const* argv) {
   app.add_flag(
       "--dry-run", dry,
       "Set up all ranks, one micro-batch forward and backward, estimates, nothing written");
-  app.add_option("--rank", flags.rank,
-                 "Number of this process among --world; by default torchrun, Slurm, OpenMPI or PMI "
-                 "tell");
-  app.add_option("--world", flags.world, "Processes that train together");
-  app.add_option("--local-rank", flags.local_rank, "Number among those of this machine: its GPU");
-  app.add_option("--address", flags.address, "Where rank 0 is; default: 127.0.0.1");
-  app.add_option("--port", flags.port, "Where ranks meet there")->check(CLI::Range(1, 65535));
+  add_launch_options(app, flags);
   app.add_flag("--json", json, "Print the result as JSON");
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
 
@@ -130,7 +124,8 @@ int run_train(int argc, const char* const* argv) {
   options.ranks_of_machine = launch.local_world;
   options.command = joined(argc, argv);
   if (options.run_folder.empty()) options.run_folder = default_run_folder(path);
-  RankProcess ranks(launch, config, options.device);
+  RankProcess ranks(launch, mesh_of(config, launch.world), config.communication,
+                    to_yaml(write_config(config)), options.device);
   options.mesh = &ranks.mesh();
   options.report = [&ranks](int64_t step, const char* what) { ranks.report(step, what); };
   return ranks.run([&] {

@@ -14,6 +14,7 @@ struct LoadedModel {
   std::unique_ptr<Tokenizer> tokenizer;  // null: not known (imported weights)
   ConfigNode config;       // of the run, whole
   std::string checkpoint;  // folder
+  std::string manifest_hash;  // SHA-256 of its manifest, which has the checksums of all weights
   int64_t step = 0;
   int64_t context_length = 0;  // it was trained with; 0 = unknown (imported weights)
 };

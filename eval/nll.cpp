@@ -157,45 +157,53 @@ Json by_position(const ScoreResult& score, const NllWindows& windows, const Pack
   return list;
 }
 
-// What makes two numbers comparable, then the numbers.
-void add_result(Json& record, const NllConfig& config, const NllWindows& windows,
-                const Packing& packing, const std::string& data_hash, const Total& total) {
-  record["data"] = windows.file->prefix();
-  record["data_hash"] = data_hash;
-  record["window"] = windows.length;
-  record["stride"] = windows.stride;
-  record["bos"] = "none";  // windows are cut out of the stream of documents as it is
-  record["mask_documents"] = windows.mask_documents;
-  record["skip"] = windows.skip;
-  record["padding"] = packing.padding_to_score();  // tokens in front of each window
+// What makes two numbers comparable: all that decides them.
+void add_rules(Json& identity, const NllConfig& config, const NllWindows& windows,
+               const Packing& packing, const std::string& data_hash) {
+  identity["data"] = windows.file->prefix();
+  identity["data_hash"] = data_hash;
+  identity["tokens"] = windows.tokens;
+  identity["window"] = windows.length;
+  identity["stride"] = windows.stride;
+  identity["bos"] = "none";  // windows are cut out of the stream of documents as it is
+  identity["mask_documents"] = windows.mask_documents;
+  identity["skip"] = windows.skip;
+  identity["padding"] = packing.padding_to_score();  // tokens in front of each window
   // first targets of each window that the model gives no probability
-  record["unscored_prefix"] =
+  identity["unscored_prefix"] =
       std::max<int64_t>(0, packing.unscored_prefix - packing.padding_to_score());
-  record["chunk"] = config.chunk;
-  record["cache_dtype"] = config.chunk > 0 ? Json(config.cache_dtype) : Json();
-  record["tokens_scored"] = static_cast<int64_t>(total.score.weight);
-  record["bytes_scored"] = total.bytes > 0 ? Json(total.bytes) : Json();
-  record["nll"] = total.nll();
-  record["ppl"] = std::exp(total.nll());
-  record["bpb"] = total.bytes > 0 ? Json(total.bpb()) : Json();
-  record["nll_by_position"] = by_position(total.score, windows, packing, config.buckets);
-  if (packing.multiple == 1) return;
-  const ScoreResult slots = by_block_position(total.score, packing.multiple);
-  record["nll_by_block_position"] = means(slots);
-  record["tokens_scored_by_block_position"] =
-      std::vector<int64_t>(slots.count_by_position.begin(), slots.count_by_position.end());
+  identity["chunk"] = config.chunk;
+  identity["cache_dtype"] = config.chunk > 0 ? Json(config.cache_dtype) : Json();
+  identity["buckets"] = config.buckets;
 }
 
-std::vector<std::string> table_row(const std::string& name, const std::string& step,
-                                   const NllWindows& windows, const Total& total) {
-  return {name,
-          step,
-          with_commas(windows.length),
-          with_commas(windows.stride),
-          with_commas(static_cast<int64_t>(total.score.weight)),
-          fmt::format("{:.4f}", total.nll()),
-          fmt::format("{:.2f}", std::exp(total.nll())),
-          total.bytes > 0 ? fmt::format("{:.4f}", total.bpb()) : "n/a"};
+Json numbers(const NllConfig& config, const NllWindows& windows, const Packing& packing,
+             const Total& total) {
+  Json json;
+  json["tokens_scored"] = static_cast<int64_t>(total.score.weight);
+  json["bytes_scored"] = total.bytes > 0 ? Json(total.bytes) : Json();
+  json["nll"] = total.nll();
+  json["ppl"] = std::exp(total.nll());
+  json["bpb"] = total.bytes > 0 ? Json(total.bpb()) : Json();
+  json["nll_by_position"] = by_position(total.score, windows, packing, config.buckets);
+  if (packing.multiple == 1) return json;
+  const ScoreResult slots = by_block_position(total.score, packing.multiple);
+  json["nll_by_block_position"] = means(slots);
+  json["tokens_scored_by_block_position"] =
+      std::vector<int64_t>(slots.count_by_position.begin(), slots.count_by_position.end());
+  return json;
+}
+
+std::vector<std::string> table_row(const Json& record) {
+  const bool is_model = record.contains("step");
+  return {record["model"],
+          is_model ? with_commas(record["step"].get<int64_t>()) : "-",
+          with_commas(record["window"].get<int64_t>()),
+          with_commas(record["stride"].get<int64_t>()),
+          with_commas(record["tokens_scored"].get<int64_t>()),
+          fmt::format("{:.4f}", record["nll"].get<double>()),
+          fmt::format("{:.2f}", record["ppl"].get<double>()),
+          record["bpb"].is_null() ? "n/a" : fmt::format("{:.4f}", record["bpb"].get<double>())};
 }
 
 // Rows in groups of `batch`, with a progress bar.
@@ -215,7 +223,7 @@ void for_each_group(const NllWindows& windows, const Packing& packing, int64_t b
 Total score_model(const NllConfig& config, const EvalArgs& args, const NllWindows& windows,
                   const LoadedModel& loaded, const std::string& input) {
   Total total;
-  for_each_group(windows, loaded.model->packing(), args.batch, "nll " + input,
+  for_each_group(windows, loaded.model->packing(), args.batch, "nll of " + input,
                  [&](const std::vector<Row>& rows) {
                    for (const Row& row : rows) {
                      check_ids(row, loaded.model->vocab_size(), windows.file->prefix());
@@ -337,19 +345,22 @@ EvalTable run_nll(const NllConfig& config, const EvalArgs& args) {
     const NllWindows windows = make_windows(config, file, loaded, input);
     warn_of_documents(config, windows, input);
     const Packing packing = loaded.model->packing();
-    if (std::exchange(with_unigram,
-                      false)) {  // once, over the first model's vocabulary and windows
-      const Total total = score_unigram(config, args, windows, loaded, input);
-      Json record = {{"evaluation", "nll"}, {"model", kUnigram}, {"counts_from", config.unigram}};
-      add_result(record, config, windows, packing, data_hash, total);
-      args.record(record);
-      table.push_back(table_row(kUnigram, "-", windows, total));
+    std::vector<Cell> cells;
+    const auto add = [&](Json identity, auto score) {
+      add_rules(identity, config, windows, packing, data_hash);
+      cells.push_back({std::move(identity), [&, score] {
+                         return numbers(config, windows, packing,
+                                        score(config, args, windows, loaded, input));
+                       }});
+    };
+    // Once, over the first model's vocabulary and windows.
+    if (std::exchange(with_unigram, false)) {
+      add({{"evaluation", "nll"}, {"model", kUnigram}, {"counts_from", config.unigram}},
+          score_unigram);
     }
-    const Total total = score_model(config, args, windows, loaded, input);
-    Json record = about("nll", args, input, loaded);
-    add_result(record, config, windows, packing, data_hash, total);
-    args.record(record);
-    table.push_back(table_row(input, with_commas(loaded.step), windows, total));
+    add(about("nll", args, input, loaded), score_model);
+    for (const Json& record : args.cells->run("nll " + input, cells))
+      table.push_back(table_row(record));
   }
   return table;
 }

@@ -17,6 +17,7 @@ nlohmann::ordered_json about(const std::string& evaluation, const EvalArgs& args
   return {{"evaluation", evaluation},
           {"model", input},
           {"checkpoint", loaded.checkpoint},
+          {"manifest", loaded.manifest_hash},
           {"step", loaded.step},
           {"parameters", count_parameters(*loaded.model)},
           {"dtype", args.dtype},

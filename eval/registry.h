@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "eval/cells.h"
 #include "eval/loaded_model.h"
 
 namespace tandem {
@@ -15,8 +16,7 @@ namespace tandem {
 struct EvalArgs {
   std::vector<std::string> inputs;  // checkpoints and run folders; for `scaling` result files
   std::function<LoadedModel(const std::string& path)> load;  // onto `device`, in `dtype`
-  std::function<void(const nlohmann::ordered_json& result)>
-      record;  // called with each result when it is there
+  CellRunner* cells = nullptr;  // measures what is not there yet, keeps and shows each result
   torch::Device device = torch::kCPU;
   std::string dtype = "float32";
   int64_t batch = 8;  // rows of one call
@@ -24,7 +24,7 @@ struct EvalArgs {
 };
 
 /// The fields that every record begins with: evaluation, model (as the user named it), checkpoint,
-/// step, parameters, dtype, device, seed.
+/// manifest (its hash), step, parameters, dtype, device, seed.
 nlohmann::ordered_json about(const std::string& evaluation, const EvalArgs& args,
                              const std::string& input, const LoadedModel& loaded);
 

@@ -51,7 +51,8 @@ class NllTest : public testing::Test {
       loaded.context_length = 10;
       return loaded;
     };
-    args.record = [&](const nlohmann::ordered_json& record) { records.push_back(record); };
+    CellRunner cells("", nullptr, [&](const auto& record) { records.push_back(record); });
+    args.cells = &cells;
     table_ = run_nll(config, args);
     return records;
   }
