@@ -88,7 +88,7 @@ int run_data(int argc, const char* const* argv) {
       "Example: tandem data tokenize --tokenizer bytes --input books.txt --output data/books");
   app.require_subcommand(1);
   std::vector<DataCommand> commands;
-  for (const auto add : {add_train_tokenizer, add_tokenize, add_inspect, add_verify})
+  for (const auto add : {add_train_tokenizer, add_tokenize, add_inspect, add_verify, add_retrieval})
     commands.push_back(add(app));
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
   const auto all = app.get_subcommands([](const CLI::App*) { return true; });  // as they were added

@@ -19,6 +19,7 @@ DataCommand add_train_tokenizer(CLI::App& app);
 DataCommand add_tokenize(CLI::App& app);
 DataCommand add_inspect(CLI::App& app);
 DataCommand add_verify(CLI::App& app);
+DataCommand add_retrieval(CLI::App& app);
 
 /// Which documents `--input` holds and how many bad lines are let pass.
 struct InputOptions {

@@ -256,9 +256,10 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMas
       // Some may see nothing.
       return {out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0)};
     };
-    // A mask of so many keys for each row takes more memory than what a layer keeps of the queries:
-    // the backward pass makes it again.
-    const bool again = by_row && keys[n].size() > 4 * k.size(2) * k.size(3);
+    // A mask of so many keys, for each row or for queries that begin far behind the first key (a
+    // rank's part of a row), takes more memory than what a layer keeps of the queries: the backward
+    // pass makes it again.
+    const bool again = (by_row || shift > 0) && keys[n].size() > 4 * k.size(2) * k.size(3);
     const Tensors inputs = {queries[n], pieces_k[n], pieces_v[n]};
     outputs.push_back(again ? recomputed(inputs, f)[0] : f(inputs)[0]);
   }

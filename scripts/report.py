@@ -348,6 +348,20 @@ def data(tokenize_path, loader_path):
     print_table(["in page cache", "busy threads", "MB/s of ids", "groups", "waited for", "preempted", "longest, ms", "first group, ms", "MB/s at most"], rows)
 
 
+def ranks(path):
+    """Step time and stalls by number of ranks and what they divide."""
+    results = read_json(path)
+    rows = []
+    for run in results["rows"]:
+        plain = run["async"]
+        low, high = plain["step_ms_quartiles"]
+        without = run.get("no_overlap")
+        hidden = "" if without is None or without["wait_ms"] == 0 else f"{without['wait_ms']:.0f}"
+        rows.append([str(run["ranks"]), run["shard"], f"{plain['step_ms']:,.0f} ({low:,.0f}–{high:,.0f})", f"{plain['sent_mb']:.1f}", f"{plain['wait_ms']:.0f}", hidden,
+                     f"{plain['save_stall_ms']:.0f}", f"{run['sync']['save_stall_ms']:.0f}"])
+    print_table(["ranks", "divided", "step, ms (quartiles)", "sent by a rank, MB", "waited for others, ms", "without overlap", "stall of a save beside training, ms", "in its place, ms"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -381,6 +395,10 @@ def main():
     command = commands.add_parser("data", help="tokenizing files, and the loader")
     command.add_argument("paths", nargs=2, metavar="path", help="tokenize.json and loader.json of scripts/bench_data.sh")
     command.set_defaults(run=lambda arguments: data(*arguments.paths))
+
+    command = commands.add_parser("ranks", help="step time and stalls of several ranks")
+    command.add_argument("path", help="ranks.json of scripts/bench_ranks.py")
+    command.set_defaults(run=lambda arguments: ranks(arguments.path))
 
     arguments = parser.parse_args()
     arguments.run(arguments)
