@@ -22,7 +22,7 @@ using Json = nlohmann::ordered_json;
 /// A task with its files read, the same for all models.
 struct OpenTask {
   Task task;
-  TaskDocuments documents, examples;  // the second is empty where no examples are drawn
+  TaskDocuments documents = {}, examples = {};  // the second is empty where no examples are drawn
 };
 
 struct Totals {
