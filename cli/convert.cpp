@@ -2,13 +2,15 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <map>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "cli/block_transformer_official.h"
 #include "cli/build_model.h"
 #include "cli/commands.h"
+#include "cli/hf_folder.h"
 #include "cli/load_model.h"
+#include "cli/model_source.h"
 #include "cli/parse.h"
 #include "cli/yoco_official.h"
 #include "core/config_node.h"
@@ -17,6 +19,7 @@
 #include "core/log.h"
 #include "data/tokenizer.h"
 #include "nn/checkpoint.h"
+#include "nn/streamed_checkpoint.h"
 
 namespace tandem {
 namespace {
@@ -24,25 +27,59 @@ namespace {
 struct Format {
   const char* name;
   /// `model`: the model section of --config, for forms that keep no architecture; null without.
-  PortableModel (*read)(const std::string& folder, const ConfigNode* model);
-  void (*write)(const std::string& folder, const PortableModel& portable);
+  ModelSource (*open)(const std::string& folder, const ConfigNode* model);
+  void (*write)(const Conversion& conversion, const ModelSource& source);
+  bool in_files;  // weights may be divided into files
 };
-const Format kFormats[] = {
-    {"block-transformer", read_block_transformer_official,  // --format <name>
-     write_block_transformer_official},
-    {"yoco-official",
-     [](const std::string& folder, const ConfigNode*) { return read_yoco_official(folder); },
-     write_yoco_official},
-};
+
+/// A form of Hugging Face's libraries.
+template <const HfForm& (*kForm)()>
+Format hf_format() {
+  return {
+      kForm().name,
+      [](const std::string& folder, const ConfigNode*) { return open_hf_folder(kForm(), folder); },
+      [](const Conversion& conversion, const ModelSource& source) {
+        HfWriteOptions options{.dtype = conversion.dtype};
+        options.max_file_bytes = conversion.max_file_bytes.value_or(options.max_file_bytes);
+        write_hf_folder(kForm(), conversion.to, source, options);
+      },
+      /*in_files=*/true};
+}
+
+std::span<const Format> formats() {
+  static const Format kFormats[] = {
+      {"block-transformer",  // --format <name>
+       [](const std::string& folder, const ConfigNode* model) {
+         return source_of(read_block_transformer_official(folder, model));
+       },
+       [](const Conversion& conversion, const ModelSource& source) {
+         write_block_transformer_official(conversion.to, read_whole(source, conversion.dtype));
+       },
+       /*in_files=*/false},
+      hf_format<fla_yoco>(),
+      hf_format<hf_gpt_neox>(),
+      hf_format<hf_llama>(),
+      {"yoco-official",
+       [](const std::string& folder, const ConfigNode*) {
+         return source_of(read_yoco_official(folder));
+       },
+       [](const Conversion& conversion, const ModelSource& source) {
+         write_yoco_official(conversion.to, read_whole(source, conversion.dtype));
+       },
+       /*in_files=*/false},
+  };
+  return kFormats;
+}
 
 std::string format_names() {
   std::string names;
-  for (const auto& format : kFormats) names += std::string(names.empty() ? "" : ", ") + format.name;
+  for (const auto& format : formats())
+    names += std::string(names.empty() ? "" : ", ") + format.name;
   return names;
 }
 
 const Format& format_named(const std::string& name) {
-  for (const auto& format : kFormats) {
+  for (const auto& format : formats()) {
     if (format.name == name) return format;
   }
   throw bad_usage("--format = " + name + ", expected one of: " + format_names());
@@ -62,64 +99,45 @@ void set_model_section(ConfigNode& root, const Choice& model) {
   }
 }
 
-/// Puts the tokenizer that `root` names beside the weights: nothing for bytes, and where it names
-/// none.
-void keep_tokenizer(const ConfigNode& root, Choice& model, CheckpointContents& contents) {
+void keep(const Tokenizer& tokenizer, Choice& model, CheckpointContents& contents) {
+  // refuses one with more ids than the model has
+  model_factory().set_vocab_size(model, tokenizer.vocab_size());
+  contents.tokenizer_model = tokenizer.model_bytes();
+  contents.tokenizer_file = tokenizer.file_name();
+}
+
+/// Puts the tokenizer that `root` names beside the weights, nothing for bytes; where it names none,
+/// the one that came with the weights, if it can be read.
+void keep_tokenizer(const ConfigNode& root, const std::vector<std::string>& files, Choice& model,
+                    CheckpointContents& contents) {
   const ConfigNode* data = root.find("data");
-  const ConfigNode* tokenizer = data ? data->find("tokenizer") : nullptr;
-  if (!tokenizer) {
-    log_warning(
-        "no tokenizer is kept, so that generate will refuse the model; give --config, a config "
-        "that names data.tokenizer");
-    return;
-  }
-  const auto loaded = load_tokenizer(tokenizer->scalar);
-  model_factory().set_vocab_size(
-      model, loaded->vocab_size());  // refuses one with more ids than the model has
-  contents.tokenizer_model = loaded->model_bytes();
-  contents.tokenizer_file = loaded->file_name();
-}
-
-PortableModel read_checkpoint(const std::string& path) {
-  const Checkpoint checkpoint(find_checkpoint(path));
-  const std::string config_path = join_path(checkpoint.folder(), "config.yaml");
-  PortableModel portable;
-  portable.model =
-      read_model_section(parse_yaml(checkpoint.config_yaml(), config_path), config_path);
-  for (const auto& info : parameters_info(*model_factory().build(portable.model))) {
-    portable.weights.emplace_back(info.name, checkpoint.weight(info.name));
-  }
-  for (const auto& name : checkpoint.weight_names()) {
-    if (name.starts_with(kUnusedPrefix))
-      portable.weights.emplace_back(name, checkpoint.weight(name));
-  }
-  return portable;
-}
-
-/// All weights as float32. A tied head is written out: forms differ in whether they keep it apart.
-std::map<std::string, Tensor> weights_by_name(const PortableModel& portable) {
-  std::map<std::string, Tensor> weights;
-  for (const auto& [name, tensor] : portable.weights)
-    weights.emplace(name, tensor.to(torch::kFloat32));
-  const auto embedding = weights.find("embedding.weight");
-  if (embedding != weights.end()) weights.emplace("head.weight", embedding->second);
-  return weights;
-}
-
-/// Every tensor of `expected` is in `found`, bit for bit; throws bad_file naming the first that is
-/// not.
-void expect_equal_weights(const std::string& path, const PortableModel& found,
-                          const PortableModel& expected) {
-  const auto have = weights_by_name(found);
-  for (const auto& [name, tensor] : weights_by_name(expected)) {
-    const auto other = have.find(name);
-    if (other == have.end() ||
-        !torch::equal(other->second.view(torch::kInt32), tensor.view(torch::kInt32))) {
-      throw bad_file(path, "tensor " + name + " is not what was written");
+  if (const ConfigNode* tokenizer = data ? data->find("tokenizer") : nullptr)
+    return keep(*load_tokenizer(tokenizer->scalar), model, contents);
+  for (const auto& file : files) {
+    try {
+      return keep(*load_tokenizer(file), model, contents);
+    } catch (const UserError& error) {
+      log_warning(error.what());
     }
   }
-  log_line("verified: " + std::to_string(found.weights.size()) + " tensors of " + path +
-           " are equal, bit for bit");
+  log_warning(
+      "no tokenizer is kept, so that generate will refuse the model; give --config, a config "
+      "that names data.tokenizer");
+}
+
+/// training.context_length, where neither --config nor anything else says it: what generate and
+/// eval go by.
+void set_context_length(ConfigNode& root, const ModelFacts& facts) {
+  if (!facts.context_length) return;
+  ConfigNode* training = root.find("training");
+  if (!training) {
+    root.entries.emplace_back("training", ConfigNode::make_map());
+    training = &root.entries.back().second;
+  }
+  if (!training->find("context_length")) {
+    training->entries.emplace_back("context_length",
+                                   ConfigNode::make_scalar(std::to_string(*facts.context_length)));
+  }
 }
 
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& description,
@@ -128,7 +146,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   command->add_option("--format", conversion.format, "Of the files outside: " + format_names())
       ->capture_default_str();
   command->add_flag("--verify", conversion.verify,
-                    "Read what was written and compare every tensor");
+                    "Read what was written and compare every tensor, then logits");
   command->add_option("FROM", conversion.from, "Folder to read")->required();
   command->add_option("TO", conversion.to, "Folder to make")->required();
   return command;
@@ -141,29 +159,37 @@ void import_model(const Conversion& conversion) {
   expect_absent(conversion.to);
   ConfigNode root =
       conversion.config.empty() ? ConfigNode::make_map() : parse_yaml_file(conversion.config);
-  PortableModel portable = format.read(conversion.from, root.find("model"));
+  ModelSource source = format.open(conversion.from, root.find("model"));
   CheckpointContents contents;
-  keep_tokenizer(root, portable.model, contents);
-  set_model_section(root, portable.model);
+  keep_tokenizer(root, source.tokenizer_files, source.model, contents);
+  set_model_section(root, source.model);
+  set_context_length(root, source.facts);
   contents.config_yaml = to_yaml(root);
-  for (const auto& [name, tensor] : portable.weights)
-    contents.weights.push_back(whole_piece("", name, tensor));
+  for (const auto& [name, shape] : source.weights) {
+    TensorPiece piece;
+    piece.name = piece.parameter = name;
+    piece.global_shape = shape;
+    piece.end = elements_of(shape);
+    contents.weights.push_back(std::move(piece));
+  }
   contents.state = {{"imported_from", conversion.from}, {"format", conversion.format}};
-  write_checkpoint(conversion.to, contents);
+  if (!source.facts.special_ids.empty()) contents.state["special_ids"] = source.facts.special_ids;
+  write_streamed_checkpoint(conversion.to, contents, source.read);
   if (!conversion.verify) return;
   Checkpoint(conversion.to).verify();
-  expect_equal_weights(conversion.to, read_checkpoint(conversion.to), portable);
+  verify_equal(conversion.to, open_checkpoint(conversion.to), source, torch::kFloat32);
 }
 
 void export_model(const Conversion& conversion) {
   const Format& format = format_named(conversion.format);
   expect_absent(conversion.to);
-  PortableModel portable = read_checkpoint(conversion.from);
-  for (auto& [name, tensor] : portable.weights) tensor = tensor.to(conversion.dtype);
-  format.write(conversion.to, portable);
+  if (conversion.max_file_bytes && !format.in_files)
+    throw bad_usage("--max-shard-size: " + conversion.format + " is one file");
+  const ModelSource source = open_checkpoint(conversion.from);
+  format.write(conversion, source);
   if (!conversion.verify) return;
-  const auto written = format.read(conversion.to, /*model=*/nullptr);
-  expect_equal_weights(conversion.to, written, portable);
+  verify_equal(conversion.to, format.open(conversion.to, /*model=*/nullptr), source,
+               conversion.dtype);
 }
 
 int run_convert(int argc, const char* const* argv) {
@@ -180,17 +206,27 @@ int run_convert(int argc, const char* const* argv) {
   import_command->add_option(
       "--config", conversion.config,
       "Training config to keep beside the weights. Its model section says what the weights of "
-      "block-transformer are (without it FROM/config.yaml does); for yoco-official it is replaced");
+      "block-transformer are (without it FROM/config.yaml does); for the others it is replaced");
   auto* export_command =
       add_command(app, "export", "A checkpoint into another program's files", conversion);
   export_command->footer(
-      "Example: tandem convert export --format yoco-official --verify runs/yoco_3b yoco_3b/");
+      "Example: tandem convert export --format hf-llama --dtype bfloat16 --verify runs/llama "
+      "llama/");
   std::string dtype = "float32";
   export_command->add_option("--dtype", dtype, "Of the weights written")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
+  uint64_t max_file_bytes = 0;
+  auto* max_file_option = export_command
+                              ->add_option("--max-shard-size", max_file_bytes,
+                                           "hf-llama, hf-gpt-neox, fla-yoco: bytes of a file of "
+                                           "weights at most, as 500MB or 5GB "
+                                           "(default 5GB)")
+                              ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+                              ->check(CLI::PositiveNumber);
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
-  conversion.dtype = parse_dtype(dtype);
+  conversion.dtype = dtype == "float16" ? torch::kFloat16 : parse_dtype(dtype);
+  if (*max_file_option) conversion.max_file_bytes = max_file_bytes;
   while (conversion.to.size() > 1 && conversion.to.ends_with('/')) conversion.to.pop_back();
   import_command->parsed() ? import_model(conversion) : export_model(conversion);
   std::printf("%s\n", conversion.to.c_str());

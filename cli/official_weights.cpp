@@ -21,7 +21,35 @@ std::vector<std::string> weight_files(const std::string& folder) {
     if (name == kWeights) return {join_path(folder, name)};
     if (name.ends_with(".safetensors")) files.push_back(join_path(folder, name));
   }
-  if (!files.empty()) return files;
+  if (files.empty()) refuse_without_safetensors(folder);
+  return files;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return c10::str(c10::IntArrayRef(shape));
+}
+
+void write_weights(const std::string& path, const std::map<std::string, Tensor>& weights) {
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : weights) {
+    TensorEntry entry;
+    entry.name = name;
+    entry.type = stored_type_of(tensor.scalar_type());
+    entry.shape = tensor.sizes().vec();
+    entries.push_back(std::move(entry));
+  }
+  SafetensorsWriter writer(path, std::move(entries));
+  for (const auto& entry : writer.order()) {
+    const Tensor tensor = weights.at(entry.name).contiguous();
+    writer.write({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
+  }
+  writer.finish();
+}
+
+}  // namespace
+
+void refuse_without_safetensors(const std::string& folder) {
+  const auto names = list_directory(folder);
   const auto pickle = std::find_if(names.begin(), names.end(), is_pickle);
   if (pickle == names.end()) throw bad_file(folder, "holds no *.safetensors");
   throw bad_file(join_path(folder, *pickle),
@@ -33,7 +61,7 @@ std::vector<std::string> weight_files(const std::string& folder) {
                      "\"model.safetensors\")");
 }
 
-torch::Dtype dtype_of(const SafetensorsReader& reader, const TensorEntry& entry) {
+torch::Dtype torch_type_of(const SafetensorsReader& reader, const TensorEntry& entry) {
   switch (entry.type) {
     case DataType::kF32:
       return torch::kFloat32;
@@ -47,28 +75,18 @@ torch::Dtype dtype_of(const SafetensorsReader& reader, const TensorEntry& entry)
   }
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return c10::str(c10::IntArrayRef(shape));
+Tensor read_stored(const SafetensorsReader& reader, const TensorEntry& entry) {
+  Tensor tensor = torch::empty(entry.shape, torch_type_of(reader, entry));
+  reader.read(entry, 0, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
+  return tensor;
 }
 
-void write_weights(const std::string& path, const std::map<std::string, Tensor>& weights) {
-  std::vector<TensorEntry> entries;
-  for (const auto& [name, tensor] : weights) {
-    TensorEntry entry;
-    entry.name = name;
-    entry.type = tensor.scalar_type() == torch::kBFloat16 ? DataType::kBF16 : DataType::kF32;
-    entry.shape = tensor.sizes().vec();
-    entries.push_back(std::move(entry));
-  }
-  SafetensorsWriter writer(path, std::move(entries));
-  for (const auto& entry : writer.order()) {
-    const Tensor tensor = weights.at(entry.name).contiguous();
-    writer.write({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()});
-  }
-  writer.finish();
+DataType stored_type_of(torch::Dtype dtype) {
+  TORCH_CHECK(dtype == torch::kFloat32 || dtype == torch::kBFloat16 || dtype == torch::kFloat16,
+              "weights are written as float32, bfloat16 or float16, not ", dtype);
+  if (dtype == torch::kBFloat16) return DataType::kBF16;
+  return dtype == torch::kFloat16 ? DataType::kF16 : DataType::kF32;
 }
-
-}  // namespace
 
 OfficialWeights::OfficialWeights(const std::string& folder, const std::string& prefix) {
   for (const auto& path : weight_files(folder)) readers_.emplace_back(path);
@@ -95,8 +113,7 @@ Tensor OfficialWeights::take(const std::string& name, const std::vector<int64_t>
     throw bad_file(reader->path(), "tensor " + name + " is " + shape_text(entry->shape) +
                                        ", a model of this architecture needs " + shape_text(shape));
   }
-  Tensor tensor = torch::empty(shape, dtype_of(*reader, *entry));
-  reader->read(*entry, 0, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
+  const Tensor tensor = read_stored(*reader, *entry);
   tensors_.erase(found);
   return tensor.to(torch::kFloat32);
 }

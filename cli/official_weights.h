@@ -9,6 +9,15 @@
 
 namespace tandem {
 
+/// The type that a tensor is read as; throws bad_file for another than F32, F16 and BF16.
+torch::Dtype torch_type_of(const SafetensorsReader& reader, const TensorEntry& entry);
+/// One tensor as it is stored.
+Tensor read_stored(const SafetensorsReader& reader, const TensorEntry& entry);
+/// The type in a file of a float32, bfloat16 or float16 tensor.
+DataType stored_type_of(torch::Dtype dtype);
+/// Says why `folder`, which has no safetensors, cannot be read: its weights are pickles, or it has none.
+[[noreturn]] void refuse_without_safetensors(const std::string& folder);
+
 /// The weights of another program in one folder: model.safetensors, or else every *.safetensors there.
 class OfficialWeights {
  public:
@@ -33,8 +42,8 @@ class OfficialWeights {
   std::map<std::string, Place> tensors_;
 };
 
-/// Makes `folder` with model.safetensors and one text file beside it; nothing stays of it on an error. Tensors are float32 or
-/// bfloat16 on the CPU and written as they are.
+/// Makes `folder` with model.safetensors and one text file beside it; nothing stays of it on an error. Tensors are float32,
+/// bfloat16 or float16 on the CPU and written as they are.
 void write_official_folder(const std::string& folder, const std::map<std::string, Tensor>& weights,
                            const std::string& text_name, const std::string& text);
 

@@ -12,6 +12,7 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "nn/checkpoint.h"
+#include "nn/streamed_checkpoint.h"
 
 namespace tandem {
 namespace {
@@ -64,8 +65,9 @@ std::string optimizer_file(int64_t number, int64_t n) {
   return name;
 }
 
-void check_pieces(const std::vector<TensorPiece>& pieces) {
+void check_pieces(const std::vector<TensorPiece>& pieces, bool may_be_read_later = false) {
   for (const auto& piece : pieces) {
+    if (may_be_read_later && !piece.data.defined()) continue;
     TORCH_CHECK(piece.data.device().is_cpu() && piece.data.scalar_type() == torch::kFloat32 &&
                     piece.data.is_contiguous(),
                 piece.name, " is ", piece.data.toString(),
@@ -123,7 +125,9 @@ int64_t total_of(const Pieces& pieces) {
 /// One rank's part of writing a checkpoint.
 class Part {
  public:
-  Part(const CheckpointContents& contents, Communicator& save) : contents_(contents), save_(save) {}
+  /// `read_weight`: gives weights whose pieces have no data; null where all have.
+  Part(const CheckpointContents& contents, Communicator& save, const ReadWeight* read_weight)
+      : contents_(contents), save_(save), read_weight_(read_weight) {}
 
   /// Fills the folder `partial`; the checkpoint will be `folder`.
   void write(const std::string& partial, const std::string& folder);
@@ -145,6 +149,7 @@ class Part {
 
   const CheckpointContents& contents_;
   Communicator& save_;
+  const ReadWeight* read_weight_;
   std::vector<Weight> weights_;   // in the order of the file
   std::vector<int64_t> writers_;  // ranks that have moments
   Tensor in_, all_, whole_;       // what is sent, received and put together
@@ -158,7 +163,7 @@ class Part {
 
 void Part::write(const std::string& partial, const std::string& folder) {
   on_all_ranks(save_, [&] {
-    check_pieces(contents_.weights);
+    check_pieces(contents_.weights, read_weight_ != nullptr);
     check_pieces(contents_.optimizer);
   });
   const auto holdings = texts_on_first(save_, holdings_text(contents_));
@@ -322,6 +327,13 @@ std::vector<TensorPiece> Part::own(const std::string& name) const {
 /// A weight that rank 0 holds alone.
 Tensor Part::own_whole(const std::string& name) const {
   const auto pieces = own(name);
+  if (read_weight_ && pieces.size() == 1 && !pieces.front().data.defined()) {
+    const Tensor whole = (*read_weight_)(name).contiguous();
+    TORCH_CHECK(whole.scalar_type() == torch::kFloat32 &&
+                    whole.sizes() == c10::IntArrayRef(pieces.front().global_shape),
+                "write_checkpoint: ", name, " was read as ", whole.toString(), " ", whole.sizes());
+    return whole;
+  }
   if (pieces.size() == 1) return pieces.front().data;
   Tensor whole = torch::empty({elements_of(holdings_.at(name).shape)}, torch::kFloat32);
   for (const auto& piece : pieces) put(piece, piece.data.const_data_ptr<float>(), whole);
@@ -364,12 +376,8 @@ void Part::read_back(const std::string& partial, const std::string& folder) cons
   }
 }
 
-}  // namespace
-
 // Rank 0 makes the folder, all fill it, rank 0 gives it its name or removes it.
-void write_checkpoint(const std::string& folder, const CheckpointContents& contents,
-                      Communicator& save) {
-  Part part(contents, save);
+void write_folder_of(Part& part, const std::string& folder, Communicator& save) {
   std::exception_ptr error;
   const auto attempt = [&](const auto& act) {
     try {
@@ -399,6 +407,21 @@ void write_checkpoint(const std::string& folder, const CheckpointContents& conte
   }
   on_first(save, rethrow);
   rethrow();
+}
+
+}  // namespace
+
+void write_checkpoint(const std::string& folder, const CheckpointContents& contents,
+                      Communicator& save) {
+  Part part(contents, save, nullptr);
+  write_folder_of(part, folder, save);
+}
+
+void write_streamed_checkpoint(const std::string& folder, const CheckpointContents& contents,
+                               const ReadWeight& read_weight) {
+  const auto save = make_single_communicator("save");
+  Part part(contents, *save, &read_weight);
+  write_folder_of(part, folder, *save);
 }
 
 void write_checkpoint(const std::string& folder, const CheckpointContents& contents) {

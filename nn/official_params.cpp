@@ -23,9 +23,31 @@ int64_t OfficialParams::integer(const char* key, int64_t low) {
 
 double OfficialParams::positive(const char* key) {
   asked_.insert(key);
+  if (!json_.contains(key)) throw std::runtime_error(std::string(key) + " is missing");
   const auto& value = json_.at(key);
   require(value.is_number() && value.get<double>() > 0, key, "a number > 0");
   return value.get<double>();
+}
+
+bool OfficialParams::flag_or(const char* key, bool absent) {
+  if (!given(key)) return absent;
+  require(json_.at(key).is_boolean(), key, "true or false");
+  return json_.at(key).get<bool>();
+}
+
+std::string OfficialParams::text(const char* key) {
+  asked_.insert(key);
+  return get_string(json_, key);
+}
+
+const nlohmann::ordered_json* OfficialParams::object(const char* key) {
+  if (!given(key)) return nullptr;
+  require(json_.at(key).is_object(), key, "an object");
+  return &json_.at(key);
+}
+
+void OfficialParams::require_absent(const char* key, const std::string& why) {
+  if (given(key)) require(false, key, "null: " + why);
 }
 
 void OfficialParams::require(bool holds, const char* key, const std::string& expected) const {

@@ -21,6 +21,13 @@ class OfficialParams {
   int64_t integer_or(const char* key, int64_t absent) { return given(key) ? integer(key) : absent; }
   double positive(const char* key);
   double positive_or(const char* key, double absent) { return given(key) ? positive(key) : absent; }
+  bool flag_or(const char* key, bool absent);
+  std::string text(const char* key);
+  std::string text_or(const char* key, const std::string& absent) { return given(key) ? text(key) : absent; }
+  /// The object under `key`; null where it is absent or null.
+  const nlohmann::ordered_json* object(const char* key);
+  /// Refuses anything but null and absence.
+  void require_absent(const char* key, const std::string& why);
   /// Throws unless `holds`; `value` is shown as it stands in the file.
   void require(bool holds, const char* key, const std::string& expected) const;
   void ignore(std::initializer_list<const char*> keys) { asked_.insert(keys.begin(), keys.end()); }  ///< known, and without a meaning here

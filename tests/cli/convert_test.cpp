@@ -312,7 +312,7 @@ TEST_F(ConvertTest, FoldersThatDoNotFitAreNamed) {
         {.from = golden_yoco("sliding_window"), .to = folder, .config = "", .verify = false});
   });
   expect_user_error(
-      kExitUsage, "--format = onnx, expected one of: block-transformer, yoco-official", [&] {
+      kExitUsage, "--format = onnx, expected one of: block-transformer, fla-yoco, hf-gpt-neox, hf-llama, yoco-official", [&] {
         import_model(
             {.format = "onnx", .from = folder, .to = folder_ / "x", .config = "", .verify = false});
       });
