@@ -64,9 +64,9 @@ class NeedleReaderTest : public testing::TestWithParam<TinyModel> {
 
 TEST_P(NeedleReaderTest, ClonesOfACommonStateAnswerAsSeparatePrompts) {
   const auto alone = read(config(/*chunk=*/100, /*rows=*/1));
-  for (const int64_t chunk : {5, 7, 16, 100}) {
-    for (const int64_t rows : {1, 2, 3}) expect_near(read(config(chunk, rows)), alone, 1e-9);
-  }
+  using Sizes = std::pair<int64_t, int64_t>;  // chunk, rows
+  for (const auto& [chunk, rows] : {Sizes(7, 1), Sizes(5, 2), Sizes(7, 3), Sizes(100, 3)})
+    expect_near(read(config(chunk, rows)), alone, 1e-9);
   NeedleReader reader(*model_, config(7, 3));
   reader.read(questions());
   int64_t tokens = 0;
@@ -132,25 +132,23 @@ TEST_P(NeedleReaderTest, AnswersAreWhatGenerateGives) {
 
 // A state kept for the coming call changes not a bit.
 TEST_P(NeedleReaderTest, KeptStatesAreThoseThatWouldBeComputed) {
-  for (const int64_t rows : {1, 3}) {
-    for (const int64_t common : {9, 15, 26}) {  // below, at the end of, beyond what all share
-      const auto asked = questions();
-      auto coming = asked;
-      for (size_t i = 0; i < coming.size(); ++i) {
-        Ids& prompt = coming[i].prompt;
-        const Ids other = random_ids(std::ssize(prompt) - common, 50 + i);
-        std::copy(other.begin(), other.end(), prompt.begin() + common);
-      }
-      NeedleReader fresh(*model_, config(7, rows)), kept(*model_, config(7, rows));
-      const auto expected = fresh.read(coming);
-      kept.read(asked, coming);
-      const int64_t before = kept.tokens_fed();
-      const auto found = kept.read(coming, asked);
-      expect_near(found, expected, 0);
-      if (model_->packing().multiple == 1) {
-        EXPECT_LT(kept.tokens_fed() - before, fresh.tokens_fed());
-      }
-      expect_near(kept.read(asked), read(config(7, rows)), 0);
+  // What the calls share ends before, with and beyond what all prompts of one share.
+  using Sizes = std::pair<int64_t, int64_t>;  // rows, common
+  for (const auto& [rows, common] : {Sizes(3, 9), Sizes(3, 15), Sizes(3, 26), Sizes(1, 26)}) {
+    const auto asked = questions();
+    auto coming = asked;
+    for (size_t i = 0; i < coming.size(); ++i) {
+      Ids& prompt = coming[i].prompt;
+      const Ids other = random_ids(std::ssize(prompt) - common, 50 + i);
+      std::copy(other.begin(), other.end(), prompt.begin() + common);
+    }
+    NeedleReader fresh(*model_, config(7, rows)), kept(*model_, config(7, rows));
+    const auto expected = fresh.read(coming);
+    kept.read(asked, coming);
+    const int64_t before = kept.tokens_fed();
+    expect_near(kept.read(coming), expected, 0);
+    if (model_->packing().multiple == 1) {
+      EXPECT_LT(kept.tokens_fed() - before, fresh.tokens_fed());
     }
   }
 }
@@ -170,7 +168,8 @@ INSTANTIATE_TEST_SUITE_P(Models, NeedleReaderTest, testing::ValuesIn(tiny_models
 TEST(IdsBehindTest, AreThoseOfBothTogether) {
   const auto bytes = load_tokenizer("bytes");
   EXPECT_EQ(ids_behind("number is ", "41", *bytes), (Ids{'4', '1'}));
-  EXPECT_EQ(ids_behind(std::string(500, 'x') + " is", " 4", *bytes), (Ids{' ', '4'}));
+  const std::string longer = "x" + std::string(500, 'y') + " is";
+  EXPECT_EQ(ids_behind(longer, " 4", *bytes), (Ids{' ', '4'}));
 }
 
 // Behind the prompt's own ids they spell the answer, whatever the vocabulary joins.
