@@ -38,16 +38,16 @@ struct NeedlePlan {
   std::string before = {}, after = {}, answer_prefix = {};
   std::vector<Needle> needles = {};
   WordKind value = WordKind::kNumber;
-  std::function<NeedleLine(Draws&)>
-      line;  // of NeedleText::kLines; its values differ from each other and from the needles'
+  // Of NeedleText::kLines; its values differ from each other and from the needles'.
+  std::function<NeedleLine(Draws&)> line = {};
 };
 
 struct NeedleTask {
   std::string protocol, name;
   NeedleText text = NeedleText::kHaystack;
   NeedlePlace place = NeedlePlace::kSentence;
-  std::string
-      separator;  // between a needle and what stands beside it; empty: the needle brings its own
+  // Between a needle and what stands beside it; empty: the needle brings its own.
+  std::string separator = {};
   std::function<NeedlePlan(const NeedleSetConfig&, Draws&)> plan = {};
 };
 
