@@ -1,5 +1,6 @@
 #include "eval/nll.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -10,6 +11,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "core/progress.h"
 #include "eval/nll_job.h"
 #include "eval/nll_scorer.h"
@@ -97,6 +99,7 @@ Json cost_of(const Total& total) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return {{"seconds", total.seconds},
+          {"threads", at::get_num_threads()},
           {"state_bytes", total.state_bytes > 0 ? Json(total.state_bytes) : Json()},
           // of the process so far, its model and all cells before included
           {"peak_resident_bytes", int64_t{1024} * usage.ru_maxrss}};

@@ -1,7 +1,8 @@
 #include "eval/nll_windows.h"
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
-#include <stdexcept>
 
 #include "core/error.h"
 #include "data/document_view.h"
@@ -66,11 +67,9 @@ Row NllSequence::part(int64_t first, int64_t n, const Packing& packing) const {
 }
 
 Row NllSequence::row(const Packing& packing) const {
-  if (mask_documents && (packing.multiple != 1 || bos)) {
-    throw std::logic_error("NllSequence: document masks with blocks of " +
-                           std::to_string(packing.multiple) + " tokens" + (bos ? " and BOS" : "") +
-                           ", expected none");
-  }
+  TORCH_CHECK(!mask_documents || (packing.multiple == 1 && !bos),
+              "NllSequence: document masks with blocks of ", packing.multiple, " tokens",
+              bos ? " and BOS" : "", ", expected none");
   Row row = part(0, columns(packing), packing);
   if (mask_documents) mask(row, *this);
   return row;
@@ -99,6 +98,7 @@ void NllDocuments::choose(int64_t min_length, int64_t max_length, int64_t most) 
     of.tokens += n;
   };
   chosen.clear();
+  without_target = not_reached = cut = {};
   for (int64_t i = 0; i < view.documents(); ++i) {
     const int64_t n = view.length(i);
     const int64_t fits = length + (bos ? 0 : 1);

@@ -112,8 +112,8 @@ TEST_F(NllRecallTest, FrequentBigramsAreKeptApart) {
   NllConfig config = {.data = {text}, .context_length = 100, .recall_split = true};
   const auto counts = [&] {
     std::vector<int64_t> list;
-    for (const auto& of_class : run(config).front()["nll_by_recall"])
-      list.push_back(of_class["tokens_scored"]);
+    const auto record = run(config).front();
+    for (const auto& of_class : record["nll_by_recall"]) list.push_back(of_class["tokens_scored"]);
     return list;
   };
   EXPECT_EQ(counts(), (std::vector<int64_t>{3, 5, 0}));

@@ -113,7 +113,7 @@ TEST_P(NllStateTest, LastIsTheTailOfTheWholeScore) {
 INSTANTIATE_TEST_SUITE_P(Models, NllStateTest,
                          testing::Values("YocoGatedRetention", "YocoSlidingWindow", "Transformer",
                                          "BlockLookupPrefix", "BlockProjectionLlama", "BlockYoco"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& model) { return model.param; });
 
 TEST(NllPrefillTest, WhatPrecedesTheFirstScoredTargetOnlyFillsTheState) {
   const TempFolder folder;
