@@ -3,8 +3,8 @@
     .venv/bin/python scripts/plot_nll_curve.py nll.jsonl --out results/nll_curve
 
 Everything comes from the records of `tandem eval nll --out`: a line for the mean loss of the targets up to each position, with --fit
-the law nll = a n^-b + c as a dashed one, dotted where b cannot be separated (of the buckets: beside their loss as open squares), and for a record of --last the loss of
-these targets as a bar over their positions.
+the law nll = a n^-b + c as a dashed one, dotted where b cannot be separated (of the buckets: beside their loss as open squares), and for
+a record of --last the loss of these targets as a bar over their positions.
 """
 
 import argparse
