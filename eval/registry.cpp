@@ -1,6 +1,7 @@
 #include "eval/registry.h"
 
 #include "eval/nll.h"
+#include "eval/scaling.h"
 
 namespace tandem {
 
@@ -8,6 +9,8 @@ std::span<const Evaluation> evaluations() {
   static const std::vector<Evaluation> kTable = {
       evaluation<NllConfig>("nll", "Loss of held-out text: per token, per byte and by position",
                             kNllHelp, run_nll),
+      evaluation<ScalingConfig>("scaling", "Loss laws, iso-FLOP curves and Pareto fronts of a sweep",
+                                kScalingHelp, run_scaling),
   };
   return kTable;
 }
