@@ -12,7 +12,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string number(double value) {
-  return fmt::format(std::abs(value) >= 1e4 || std::abs(value) < 1e-3 ? "{:.3g}" : "{:.4g}", value);
+  const bool extreme = std::abs(value) >= 1e4 || std::abs(value) < 1e-3;
+  return extreme ? fmt::format("{:.3g}", value) : fmt::format("{:.4g}", value);
 }
 
 std::string with_interval(const Json& record, const std::string& key) {

@@ -17,8 +17,9 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-/// Stands for `tandem`: writes metrics of as many steps as it is told, one loss a step. Runs named bad
-/// fail with 66, half leaves early, slow waits for a signal at its third step when it is first begun.
+/// Stands for `tandem`: writes metrics of as many steps as it is told, one loss a step. Runs named
+/// bad fail with 66, half leaves early, slow waits for a signal at its third step when it is first
+/// begun.
 const char* const kProgram = R"(#!/bin/sh
 base=$2
 for word in "$@"; do
@@ -187,8 +188,8 @@ TEST_F(SweepTest, MistakesNameLineAndKey) {
       "deterministic, dtype, micro_batch_size, recompute, seed, steps, threads, tokens_per_step");
   EXPECT_EQ(plan_error("set:\n  training.steps: none\n" + seeds),
             "sweep.yaml:4: training.steps = none, expected an integer >= 1");
-  EXPECT_EQ(plan_error("set: {data.train[4].weight: 1}\n" + seeds),
-            "sweep.yaml:3: data.train[4] does not exist; data.train has 1 entries");
+  EXPECT_EQ(plan_error("set:\n  data.train[4].weight: 1\n" + seeds),
+            "sweep.yaml:4: data.train[4] does not exist; data.train has 1 entries");
   EXPECT_EQ(plan_error("grid: {training.seed: 3}\n"),
             "sweep.yaml:3: grid.training.seed = 3, expected a list of values");
   EXPECT_EQ(plan_error("grid: {training.seed: []}\n"),
@@ -232,9 +233,9 @@ TEST_F(SweepTest, MistakesOfRulesAreNamed) {
       with_rules("{heads: {head_dim: 6}}"),
       "sweep.yaml:4: rules.heads: model has d_model 16, expected a multiple of its head_dim (6)");
   EXPECT_EQ(with_rules("{ffn: {}}"),
-            "sweep.yaml:4: rules.ffn.ratio = absent, expected a number > 0");
+            "sweep.yaml:4: rules.ffn: default ratio = absent, expected a number > 0");
   EXPECT_EQ(with_rules("{lr: {lr: 1e-3}}"),
-            "sweep.yaml:4: rules.lr.d_model = absent, expected an integer >= 1");
+            "sweep.yaml:4: rules.lr: default d_model = absent, expected an integer >= 1");
   EXPECT_EQ(
       with_rules("{steps: {tokens: 9}}", "{stages: [{steps: 3}], training.steps: null}"),
       "sweep.yaml:4: rules.steps cannot divide the steps among stages; take one of them away");
