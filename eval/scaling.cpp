@@ -313,7 +313,9 @@ EvalTable run_scaling(const ScalingConfig& config, const EvalArgs& args) {
   };
   for (const std::string& group : groups) {
     const auto& runs = by_group[group];
-    LossPoints of_size{{{}, {}}, {}}, of_compute{{{}}, {}};
+    LossPoints of_size, of_compute;
+    of_size.x.resize(2);
+    of_compute.x.resize(1);
     std::vector<double> numbers;
     for (const ScalingRun& run : runs) {
       of_size.x[0].push_back(run.n);

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "core/error.h"
-#include "core/log.h"
 #include "core/yaml_scalar.h"
 
 namespace tandem {
@@ -144,7 +143,7 @@ class Deriver {
     const double steps = std::round(tokens / tokens_per_step);
     if (!(steps <= static_cast<double>(kManySteps)))
       throw bad_config(origin_,
-                       "rules.steps comes to " + with_commas(static_cast<long long>(tokens)) +
+                       "rules.steps comes to " + number_text(tokens) +
                            " tokens, more than 1,000,000,000 steps of training.tokens_per_step");
     const auto whole = std::max<int64_t>(1, std::llround(steps));
     make("training.steps", std::to_string(whole), "steps");

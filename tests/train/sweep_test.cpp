@@ -65,7 +65,13 @@ class SweepTest : public testing::Test {
   }
   SweepOutcome run(const SweepPlan& made) {
     testing::internal::CaptureStderr();
-    SweepOutcome outcome = sweep(made, options_);
+    SweepOutcome outcome;
+    try {
+      outcome = sweep(made, options_);
+    } catch (...) {
+      testing::internal::GetCapturedStderr();
+      throw;
+    }
     said_ = testing::internal::GetCapturedStderr();
     return outcome;
   }
@@ -124,6 +130,7 @@ TEST_F(SweepTest, TheSettingsDecideTheHash) {
 
 TEST_F(SweepTest, QuantitiesDerivedByHand) {
   const SweepPlan made = plan(
+      "set: {lr_schedule.steps: null}\n"
       "grid: {model.d_model: [16, 32]}\n"
       "rules:\n"
       "  heads: {}\n"
@@ -133,16 +140,17 @@ TEST_F(SweepTest, QuantitiesDerivedByHand) {
   ASSERT_EQ(made.runs.size(), 2u);
   // 16: ffn 23.2 -> 24; a layer has 4 d^2 + 3 d f + 2 d
   EXPECT_EQ(made.runs[0].parameters.non_embedding, 2 * (4 * 256 + 3 * 16 * 24 + 32) + 16);  // 4,432
-  EXPECT_THAT(
-      words(made.runs[0]),
-      ElementsAre("model.d_model=16", "model.n_heads=2", "model.ffn_dim=24", "optimizer.lr=0.01",
-                  "lr_schedule.min_lr=0.001", "training.steps=28", "lr_schedule.warmup_steps=3"));
+  EXPECT_THAT(words(made.runs[0]),
+              ElementsAre("lr_schedule.steps=null", "model.d_model=16", "model.n_heads=2",
+                          "model.ffn_dim=24", "optimizer.lr=0.01", "lr_schedule.min_lr=0.001",
+                          "training.steps=28", "lr_schedule.warmup_steps=3"));
   // 32: ffn 46.4 -> 48, 0.5 * 17,568 / 78 = 112.6
   EXPECT_EQ(made.runs[1].parameters.non_embedding, 2 * (4 * 1024 + 3 * 32 * 48 + 64) + 32);
-  EXPECT_THAT(words(made.runs[1]),
-              ElementsAre("model.d_model=32", "model.n_heads=4", "model.ffn_dim=48",
-                          "optimizer.lr=0.00707107", "lr_schedule.min_lr=0.000707107",
-                          "training.steps=113", "lr_schedule.warmup_steps=11"));
+  EXPECT_THAT(
+      words(made.runs[1]),
+      ElementsAre("lr_schedule.steps=null", "model.d_model=32", "model.n_heads=4",
+                  "model.ffn_dim=48", "optimizer.lr=0.00707107", "lr_schedule.min_lr=0.000707107",
+                  "training.steps=113", "lr_schedule.warmup_steps=11"));
   EXPECT_EQ(made.runs[1].tokens, 113 * 78);
   EXPECT_EQ(made.runs[1].d_model, 32);
   EXPECT_EQ(made.runs[1].lr, 0.00707107);
@@ -171,7 +179,7 @@ TEST_F(SweepTest, BudgetsOfFlopsBecomeSteps) {
     EXPECT_GT(run.flops_per_token, matrices);
     EXPECT_LT(run.flops_per_token, 1.1 * matrices);
     EXPECT_EQ(run.steps, std::llround(*run.flops_budget / run.flops_per_token / 78));
-    EXPECT_NEAR(run.compute / *run.flops_budget, 1, 0.02);
+    EXPECT_NEAR(run.compute / *run.flops_budget, 1, 1 / static_cast<double>(run.steps));
   }
   EXPECT_EQ(made.runs[1].flops_budget, 1e8);
 }
@@ -239,8 +247,8 @@ TEST_F(SweepTest, MistakesOfRulesAreNamed) {
   EXPECT_EQ(
       with_rules("{steps: {tokens: 9}}", "{stages: [{steps: 3}], training.steps: null}"),
       "sweep.yaml:4: rules.steps cannot divide the steps among stages; take one of them away");
-  EXPECT_EQ(with_rules("{steps: {tokens: 1e30}}").substr(0, 43),
-            "sweep.yaml:4: rules.steps comes to 9,223,37");
+  EXPECT_EQ(with_rules("{steps: {tokens: 1e30}}").substr(0, 44),
+            "sweep.yaml:4: rules.steps comes to 1e+30 to");
 }
 
 // ---- running it
@@ -293,7 +301,6 @@ TEST_F(SweepTest, FinishedRunsAreSkipped) {
       error_of(
           [&] {
             run(plan("set: {training.steps: 5, lr_schedule.steps: 9}\nruns: [{name: one}]\n"));
-            testing::internal::GetCapturedStderr();
           },
           kExitUsage),
       folder_ / "runs/sweep.jsonl" +
@@ -359,12 +366,7 @@ TEST_F(SweepTest, TheLauncherStandsInFront) {
   SweepPlan wrong = made;
   wrong.folder = folder_ / "elsewhere";
   wrong.launcher = {"no_such_launcher"};
-  EXPECT_EQ(error_of(
-                [&] {
-                  run(wrong);
-                  testing::internal::GetCapturedStderr();
-                },
-                kExitUsage),
+  EXPECT_EQ(error_of([&] { run(wrong); }, kExitUsage),
             "cannot start no_such_launcher: No such file or directory");
 }
 
@@ -374,7 +376,6 @@ TEST_F(SweepTest, AFolderHasOneSweepAtATime) {
   const auto lock = FileLock::try_lock(folder_ / "runs/lock", "process 77", &holder);
   EXPECT_EQ(error_of([&] { run(plan(kTwo)); }, kExitUsage),
             folder_ / "runs" + ": another sweep is using this folder (process 77)");
-  testing::internal::GetCapturedStderr();
 }
 
 // ---- what a run says of itself
