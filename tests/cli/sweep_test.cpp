@@ -113,7 +113,7 @@ TEST_F(SweepCommandTest, EverySweepThatComesWithTandemCanBePlanned) {
       EXPECT_GE(run.parameters.total, 50'000) << run.name;
       EXPECT_LE(run.parameters.total, 2'100'000) << run.name;
     }
-    EXPECT_LE(plan.compute(), 6e13);
+    EXPECT_LE(plan.compute(), 2e13);
   }
   EXPECT_EQ(runs["yoco_sizes"], 21u);
   EXPECT_EQ(runs["yoco_sizes_tiny"], 21u);
