@@ -59,8 +59,7 @@ std::vector<Vector> starts_near(const LossLaw& law, const LossLawObjective& obje
     Vector start = {std::log(std::max(law.floor * floor, 1e-30))};
     for (size_t k = 0; k < law.exponents.size(); ++k) {
       const double exponent = law.exponents[k];
-      start.push_back(std::log(std::max(law.coefficients[k], 1e-300)) -
-                      exponent * objective.mean_log_x(k));
+      start.push_back(law.log_coefficients[k] - exponent * objective.mean_log_x(k));
       start.push_back(exponent * factor);
     }
     starts.push_back(std::move(start));
@@ -74,8 +73,7 @@ LossLaw law_of(const Vector& parameters, const LossLawObjective& objective,
   law.floor = std::exp(parameters[0]);
   for (size_t k = 0; k < points.x.size(); ++k) {
     const double exponent = parameters[2 + 2 * k];
-    law.coefficients.push_back(
-        std::exp(parameters[1 + 2 * k] + exponent * objective.mean_log_x(k)));
+    law.log_coefficients.push_back(parameters[1 + 2 * k] + exponent * objective.mean_log_x(k));
     law.exponents.push_back(exponent);
   }
   double squares = 0;
@@ -145,7 +143,7 @@ double LossLawObjective::operator()(std::span<const double> parameters,
 double LossLaw::operator()(std::span<const double> x) const {
   double loss = floor;
   for (size_t k = 0; k < exponents.size(); ++k)
-    loss += coefficients[k] * std::pow(x[k], -exponents[k]);
+    loss += std::exp(log_coefficients[k] - exponents[k] * std::log(x[k]));
   return loss;
 }
 
@@ -170,7 +168,7 @@ LossLaw fit_loss_law(const LossPoints& points, const LossLaw* near) {
   std::sort(rough.begin(), rough.end(),
             [](const Minimum& a, const Minimum& b) { return a.value < b.value; });
   rough.resize(std::min(rough.size(), kPolished));
-  Minimum best;
+  Minimum best = rough.front();
   best.value = std::numeric_limits<double>::infinity();
   for (Minimum& start : rough) {
     Minimum closer = descend(std::move(start.at), 5 * kHuberDelta);

@@ -42,10 +42,10 @@ class LossLawObjective {
 };
 
 struct LossLaw {
-  double floor = 0;                             // the loss that is left when all x are infinite
-  std::vector<double> coefficients, exponents;  // [terms]
-  double objective = 0;                         // sum of Huber terms
-  double rmse = 0;                              // of log L
+  double floor = 0;                                 // the loss that is left when all x are infinite
+  std::vector<double> log_coefficients, exponents;  // [terms]; of noise, coefficients may overflow
+  double objective = 0;                             // sum of Huber terms
+  double rmse = 0;                                  // of log L
   double operator()(std::span<const double> x) const;
 };
 

@@ -61,7 +61,7 @@ double correlation_of_logs(const std::vector<double>& x, const std::vector<doubl
 std::vector<double> numbers_of(const LossLaw& law) {
   std::vector<double> numbers = {law.floor};
   for (size_t k = 0; k < law.exponents.size(); ++k) {
-    numbers.push_back(law.coefficients[k]);
+    numbers.push_back(std::exp(law.log_coefficients[k]));
     numbers.push_back(law.exponents[k]);
   }
   return numbers;
@@ -74,13 +74,13 @@ std::vector<std::string> doubts_of_intervals(const LawNames& names,
   std::vector<std::string> doubts;
   for (size_t k = 0; k < names.exponents.size(); ++k) {
     const Interval& of = intervals[2 + 2 * k];
-    if (of.low <= 0)
+    if (!(of.low > 0))
       doubts.push_back(fmt::format("the interval of {} covers 0", names.exponents[k]));
-    if (of.high >= kLargestExponent)
+    if (!(of.high < kLargestExponent))
       doubts.push_back(fmt::format("the interval of {} reaches {:g} and more", names.exponents[k],
                                    kLargestExponent));
   }
-  if (intervals[0].low < kSmallestFloor * lowest_loss)
+  if (!(intervals[0].low >= kSmallestFloor * lowest_loss))
     doubts.push_back(fmt::format("the interval of {} reaches 0", names.floor));
   return doubts;
 }

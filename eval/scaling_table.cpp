@@ -16,13 +16,19 @@ std::string number(double value) {
   return extreme ? fmt::format("{:.3g}", value) : fmt::format("{:.4g}", value);
 }
 
-std::string with_interval(const Json& record, const std::string& key) {
+/// JSON has no infinity.
+std::string number(const Json& value) {
+  return value.is_null() ? "inf" : number(value.get<double>());
+}
+
+std::string with_interval(const Json& value, const Json& interval) {
+  if (interval.is_null()) return number(value);
+  return fmt::format("{} [{}, {}]", number(value), number(interval[0]), number(interval[1]));
+}
+
+std::string value_of(const Json& record, const std::string& key) {
   if (!record.contains(key)) return "n/a";
-  std::string text = number(record[key].get<double>());
-  if (const Json& all = record["intervals"]; all.contains(key))
-    text += fmt::format(" [{}, {}]", number(all[key][0].get<double>()),
-                        number(all[key][1].get<double>()));
-  return text;
+  return with_interval(record[key], record["intervals"].value(key, Json()));
 }
 
 void add_law(EvalTable& table, const LawNames& names, const std::vector<Json>& records) {
@@ -38,8 +44,8 @@ void add_law(EvalTable& table, const LawNames& names, const std::vector<Json>& r
     }
     first = false;
     std::vector<std::string> row = {record["group"], std::to_string(record["runs"].get<int64_t>())};
-    for (const auto& key : keys_of(names)) row.push_back(with_interval(record, key));
-    row.push_back(record.contains("rmse_log") ? number(record["rmse_log"].get<double>()) : "n/a");
+    for (const auto& key : keys_of(names)) row.push_back(value_of(record, key));
+    row.push_back(record.contains("rmse_log") ? number(record["rmse_log"]) : "n/a");
     row.push_back(record["separated"].get<bool>() ? "separated" : "not separated");
     table.push_back(std::move(row));
   }
@@ -49,30 +55,25 @@ void add_iso_flop(EvalTable& table, const std::vector<Json>& records) {
   bool first = true;
   for (const Json& record : records) {
     if (record["fit"] != "iso_flop") continue;
-    if (first)
-      table.push_back({""}),
-          table.push_back({"equal FLOPs", "runs", "FLOPs", "best N", "loss there", "note"});
+    if (first) {
+      table.push_back({""});
+      table.push_back({"equal FLOPs", "runs", "FLOPs", "best N", "loss there", "note"});
+    }
     first = false;
     for (const Json& curve : record["budgets"]) {
       std::string best = "none", note;
       if (!curve["best_parameters"].is_null()) {
-        best = number(curve["best_parameters"].get<double>());
-        if (!curve["interval"].is_null())
-          best += fmt::format(" [{}, {}]", number(curve["interval"][0].get<double>()),
-                              number(curve["interval"][1].get<double>()));
+        best = with_interval(curve["best_parameters"], curve["interval"]);
         if (!curve["within_sizes"].get<bool>()) note = "outside the sizes trained";
       } else {
         note = "no lowest point";
       }
-      table.push_back(
-          {record["group"], std::to_string(curve["runs"].get<int64_t>()),
-           number(curve["flops"].get<double>()), best,
-           curve["best_loss"].is_null() ? "n/a" : number(curve["best_loss"].get<double>()), note});
+      table.push_back({record["group"], std::to_string(curve["runs"].get<int64_t>()),
+                       number(curve["flops"]), best,
+                       curve["best_loss"].is_null() ? "n/a" : number(curve["best_loss"]), note});
     }
     if (record["exponent"].is_null()) continue;
-    std::string law = "C^" + number(record["exponent"].get<double>());
-    if (const Json& at = record["exponent_interval"]; !at.is_null())
-      law += fmt::format(" [{}, {}]", number(at[0].get<double>()), number(at[1].get<double>()));
+    const std::string law = "C^" + with_interval(record["exponent"], record["exponent_interval"]);
     table.push_back({record["group"], "", "best N as", law});
   }
 }
@@ -88,10 +89,10 @@ void add_pareto(EvalTable& table, const std::vector<Json>& records) {
       if (p["on_throughput_front"].get<bool>()) fronts = "throughput";
       if (p["on_memory_front"].get<bool>()) fronts += fronts.empty() ? "memory" : ", memory";
       if (fronts.empty() && p["on_front"].get<bool>()) fronts = "both together";
-      table.push_back(
-          {p["run"], p["batch"].is_null() ? "" : p["batch"].dump(), number(p["loss"].get<double>()),
-           with_commas(std::llround(p["tokens_per_second"].get<double>())),
-           human_bytes(p["bytes_per_row"].get<double>()), fronts.empty() ? "-" : fronts});
+      table.push_back({p["run"], p["batch"].is_null() ? "" : p["batch"].dump(), number(p["loss"]),
+                       with_commas(std::llround(p["tokens_per_second"].get<double>())),
+                       human_bytes(p["bytes_per_row"].get<double>()),
+                       fronts.empty() ? "-" : fronts});
     }
   }
 }

@@ -89,7 +89,7 @@ def draw_compute(axis, groups, fits, styles, options):
         x = [point["compute"] for point in curve]
         axis.plot(x, [point["loss"] for point in curve], color=colour, linewidth=1.6, label=compute_label(fit))
         if "interval" in curve[0]:
-            low, high = zip(*(point["interval"] for point in curve))
+            low, high = zip(*([math.nan if edge is None else edge for edge in point["interval"]] for point in curve))
             axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     log_axis(axis, "")
     if of_group:

@@ -11,9 +11,10 @@ namespace tandem {
 namespace {
 
 // The numbers of Hoffmann et al. (2022, eq. 10).
-const LossLaw kChinchilla = {
-    .floor = 1.69, .coefficients = {406.4, 410.7}, .exponents = {0.34, 0.28}};
-const LossLaw kOfCompute = {.floor = 1.7, .coefficients = {60}, .exponents = {0.12}};
+const LossLaw kChinchilla = {.floor = 1.69,
+                             .log_coefficients = {std::log(406.4), std::log(410.7)},
+                             .exponents = {0.34, 0.28}};
+const LossLaw kOfCompute = {.floor = 1.7, .log_coefficients = {std::log(60)}, .exponents = {0.12}};
 
 /// Losses of `law` with noise on their logs: sizes from 1M to 1B parameters by tokens from 100M to
 /// 100B, or as many budgets of FLOPs.
@@ -69,7 +70,7 @@ TEST(LossLawObjectiveTest, IsTheSumOfItsTermsNotTheirMean) {
     const LossLawObjective objective(of);
     std::vector<double> at = {std::log(kChinchilla.floor)};
     for (size_t k = 0; k < 2; ++k) {
-      at.push_back(std::log(kChinchilla.coefficients[k]) -
+      at.push_back(kChinchilla.log_coefficients[k] -
                    kChinchilla.exponents[k] * objective.mean_log_x(k));
       at.push_back(kChinchilla.exponents[k]);
     }
@@ -118,7 +119,7 @@ TEST(FitTest, LossesWithoutNoiseGiveTheirLawBack) {
     EXPECT_NEAR(found.floor, law->floor, 1e-5);
     for (size_t k = 0; k < law->exponents.size(); ++k) {
       EXPECT_NEAR(found.exponents[k], law->exponents[k], 1e-5);
-      EXPECT_NEAR(found.coefficients[k] / law->coefficients[k], 1, 1e-3);
+      EXPECT_NEAR(found.log_coefficients[k], law->log_coefficients[k], 1e-3);
     }
     EXPECT_LT(found.rmse, 1e-6);
     EXPECT_LT(found.objective, 1e-12);
@@ -131,6 +132,26 @@ TEST(FitTest, OneRunThatWentWrongDoesNotMoveTheLaw) {
   const LossLaw found = fit_loss_law(points);
   EXPECT_NEAR(found.exponents[0], 0.34, 0.02);
   EXPECT_NEAR(found.exponents[1], 0.28, 0.02);
+}
+
+TEST(FitTest, NoiseWithoutALawHasAFitToo) {
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    LossPoints points;
+    points.x.resize(2);
+    for (uint64_t i = 0; i < 12; ++i) {
+      points.x[0].push_back(1e6 * static_cast<double>(1 + i % 4));
+      points.x[1].push_back(1e8 * static_cast<double>(1 + i / 4));
+      points.loss.push_back(3 * std::exp(0.05 * RandomStream(seed).normal(i)));
+    }
+    const LossLaw found = fit_loss_law(points);
+    const LossLaw again = fit_loss_law(points, &found);
+    for (const LossLaw* law : {&found, &again}) {
+      EXPECT_TRUE(std::isfinite(law->objective));
+      EXPECT_LT(law->rmse, 0.1);
+      for (size_t k = 0; k < 2; ++k) EXPECT_TRUE(std::isfinite(law->log_coefficients[k]));
+    }
+    EXPECT_LE(again.objective, found.objective * 1.001);
+  }
 }
 
 TEST(BootstrapTest, QuantilesLieBetweenNeighbours) {
