@@ -14,6 +14,7 @@
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "core/log.h"
+#include "train/model_size.h"
 #include "train/plan.h"
 #include "train/setup.h"
 
@@ -47,14 +48,6 @@ Plan plan_without_training(const TrainConfig& config, const ConfigNode& root, in
   log_warning(tokenizer + " does not exist; model.vocab_size is taken as written");
   factory.set_vocab_size = [](Choice&, int64_t) {};
   return Plan(config, factory, *load_tokenizer("bytes"), data_ranks);
-}
-
-/// Tables of a row a token or position, the head among them, and the norm that belongs to
-/// RoBERTa's.
-bool is_embedding(const std::string& name) {
-  const std::string module = name.substr(0, name.rfind('.'));
-  const std::string last = module.substr(module.rfind('.') + 1);
-  return last.ends_with("embedding") || last == "head" || module == "embedder.norm";
 }
 
 bool begins_with(const std::string& name, const std::string& module) {

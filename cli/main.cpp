@@ -25,6 +25,7 @@ struct Command {
 const std::vector<Command>& commands() {
   static const std::vector<Command> kTable = {
       {"train", "Train a model from a config; resumes by itself", run_train},
+      {"sweep", "Train many models: a base config, a grid or list, and rules", run_sweep},
       {"data", "Learn a tokenizer, turn text into token files, look into them", run_data},
       {"eval", "Evaluate trained models", run_eval},
       {"generate", "Continue a text, streaming", run_generate},

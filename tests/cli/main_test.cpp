@@ -37,7 +37,7 @@ TEST(MainTest, HelpListsEveryCommandOnOneLine) {
   const Ran ran = tandem("--help");
   EXPECT_EQ(ran.code, kExitDone);
   for (const char* command :
-       {"train", "data", "eval", "generate", "score", "bench", "convert", "config"}) {
+       {"train", "sweep", "data", "eval", "generate", "score", "bench", "convert", "config"}) {
     EXPECT_THAT(ran.out, HasSubstr("\n  " + std::string(command) + " "));
   }
   EXPECT_EQ(tandem("").code, kExitUsage);
@@ -45,7 +45,7 @@ TEST(MainTest, HelpListsEveryCommandOnOneLine) {
 
 TEST(MainTest, EveryCommandHasHelpOfItsOwn) {
   for (const char* command :
-       {"train", "data", "eval", "generate", "score", "bench", "convert", "config"}) {
+       {"train", "sweep", "data", "eval", "generate", "score", "bench", "convert", "config"}) {
     const Ran ran = tandem(command + std::string(" --help"));
     EXPECT_EQ(ran.code, kExitDone);
     EXPECT_THAT(ran.out, HasSubstr("Usage: tandem " + std::string(command) + " "));
