@@ -1,4 +1,4 @@
-#include "train/device_info.h"
+#include "nn/device_info.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <unistd.h>
