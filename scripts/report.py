@@ -7,6 +7,8 @@
     .venv/bin/python scripts/report.py checkpoint-cost --out F RUN ...  stalls and slow-down of runs named MODE-roundN
     .venv/bin/python scripts/report.py tokenizers tokenizers.json       MB/s against other libraries
     .venv/bin/python scripts/report.py data tokenize.json loader.json   speed by threads, memory by size, and waiting for rows
+    .venv/bin/python scripts/report.py profile profile.jsonl ...        YOCO's inference tables: measured, and computed where marked
+    .venv/bin/python scripts/report.py html PATH ... --out report.html  one page of runs, evaluations, sweeps; needs no network
 """
 
 import argparse
@@ -348,6 +350,21 @@ def data(tokenize_path, loader_path):
     print_table(["in page cache", "busy threads", "MB/s of ids", "groups", "waited for", "preempted", "longest, ms", "first group, ms", "MB/s at most"], rows)
 
 
+def profile(paths):
+    import report_profile
+    records = [record for path in paths for record in read_lines(path) if record.get("evaluation") == "profile"]
+    if not records:
+        sys.exit(f"{', '.join(paths)}: no records of tandem eval profile")
+    print(report_profile.NOTE + "\n")
+    print_table(*report_profile.by_length(records))
+    ratio_header, ratio_rows = report_profile.against_transformer(records, PAPER_RATIOS)
+    if ratio_rows:
+        print("The Transformer's memory and prompt time over YOCO's, YOCO's throughput over the Transformer's\n")
+        print_table(ratio_header, ratio_rows)
+        print(PAPER_NOTE + "\n")
+    print_table(*report_profile.kv_by_size(records))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -381,6 +398,19 @@ def main():
     command = commands.add_parser("data", help="tokenizing files, and the loader")
     command.add_argument("paths", nargs=2, metavar="path", help="tokenize.json and loader.json of scripts/bench_data.sh")
     command.set_defaults(run=lambda arguments: data(*arguments.paths))
+
+    command = commands.add_parser("profile", help="memory, prompt latency, throughput and KV bytes by length and size")
+    command.add_argument("paths", nargs="+", help="records of tandem eval profile")
+    command.set_defaults(run=lambda arguments: profile(arguments.paths))
+
+    command = commands.add_parser("html", help="one self-contained page")
+    command.add_argument("paths", nargs="+", help="run folders, files of results, folders of such files")
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the page")
+
+    def html(arguments):
+        from report_html import write_page  # pictures need matplotlib
+        write_page(arguments.paths, arguments.out)
+    command.set_defaults(run=html)
 
     arguments = parser.parse_args()
     arguments.run(arguments)
