@@ -25,10 +25,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool is_config(const std::string& path) {
-  return (path.ends_with(".yaml") || path.ends_with(".yml")) && !is_directory(path);
-}
-
 /// Where results go.
 struct Sinks {
   explicit Sinks(const BenchOptions& o) : as_json(o.json) {

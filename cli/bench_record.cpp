@@ -10,6 +10,7 @@
 #include "cli/expected_ratios.h"
 #include "core/error.h"
 #include "core/json_lines.h"
+#include "eval/cost_json.h"
 #include "nn/device_info.h"
 
 namespace tandem {
@@ -23,13 +24,9 @@ std::vector<double> values_of(const Measured& m, const auto& value_of) {
   return values;
 }
 
-/// Median, smallest and largest over the runs.
 Json spread_of(const Measured& m, const auto& value_of) {
-  auto values = values_of(m, value_of);
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  return {{"median", median}, {"min", values.front()}, {"max", values.back()}};
+  const Spread spread = spread_over(m, value_of);
+  return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
 }
 
 /// The largest of the runs; absent where the system did not tell.
@@ -40,19 +37,6 @@ std::optional<int64_t> largest_of(const Measured& m, std::optional<int64_t> Infe
 }
 
 Json or_null(std::optional<int64_t> value) { return value ? Json(*value) : Json(); }
-
-Json by_part(const auto& cost) {
-  Json json;
-  for (const auto& [part, value] : cost.parts) json[part] = value;
-  json["total"] = cost.total();
-  return json;
-}
-
-std::string family_of(const LoadedModel& loaded) {
-  const ConfigNode* model = loaded.config.find("model");
-  const ConfigNode* family = model ? model->find("family") : nullptr;
-  return family ? family->scalar : "";
-}
 
 double decode_flops(const LanguageModel& model, int64_t length) {
   return model.flops(Phase::kDecode, length, 1).total();

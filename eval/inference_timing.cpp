@@ -85,6 +85,7 @@ Workload whole_workload(LanguageModel& model, const InferenceLength& tokens,
       run.prefill_peak_bytes = peak.growth_bytes();
       run.decode_ms = decode_ms(model, tokens, batch, *state, device);
     });
+    run.end_state_bytes = state->bytes();
     run.peak_bytes = peak.growth_bytes();
     run.reserved_bytes = peak.reserved_bytes();
     if (run.prefill_peak_bytes) {  // the state was made with room for what is full only now
@@ -111,6 +112,7 @@ Workload decode_workload(LanguageModel& model, const InferenceLength& tokens,
         row->select(torch::zeros({batch}, torch::dtype(torch::kInt64).device(device)));
     run.state_bytes = state->bytes();
     run.decode_ms = decode_ms(model, tokens, batch, *state, device);
+    run.end_state_bytes = state->bytes();
     run.total_ms = run.decode_ms;
     run.peak_bytes = peak.growth_bytes();
     run.reserved_bytes = peak.reserved_bytes();
@@ -149,6 +151,17 @@ Measured measure(const Workload& workload, int64_t batch, const TimingOptions& o
     measured.runs.push_back(run);
   }
   return measured;
+}
+
+Spread spread_over(const Measured& measured,
+                   const std::function<double(const InferenceRun&)>& value_of) {
+  std::vector<double> values;
+  for (const InferenceRun& run : measured.runs) values.push_back(value_of(run));
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  TORCH_CHECK(n > 0, "spread_over: no runs");
+  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+  return {median, values.front(), values.back()};
 }
 
 std::vector<std::vector<int64_t>> random_prompts(int64_t vocab_size, int64_t batch, int64_t length,

@@ -33,9 +33,10 @@ struct TimingOptions {
 /// One prompt and what is generated after it, in all rows of the batch.
 struct InferenceRun {
   double prefill_ms = 0, decode_ms = 0;
-  double total_ms = 0;       // both and what is around them: the whole generate call
-  int64_t state_bytes = 0;   // after the prompt
-  int64_t before_bytes = 0;  // in use before, the model included
+  double total_ms = 0;      // both and what is around them: the whole generate call
+  int64_t state_bytes = 0;  // after the prompt
+  int64_t end_state_bytes = 0;
+  int64_t before_bytes = 0;                               // in use before, the model included
   std::optional<int64_t> prefill_peak_bytes, peak_bytes;  // beyond before_bytes
   std::optional<int64_t>
       prefill_beyond_state_bytes;         // the peak less state_bytes, so with spare room
@@ -48,6 +49,13 @@ struct Measured {
   std::vector<InferenceRun> runs;
   bool warm_up = true;  // there was one before them
 };
+
+struct Spread {
+  double median = 0, min = 0, max = 0;
+};
+/// Of a value of each run.
+Spread spread_over(const Measured& measured,
+                   const std::function<double(const InferenceRun&)>& value_of);
 
 /// Measures a batch of so many rows once.
 using Workload = std::function<InferenceRun(int64_t batch)>;

@@ -1,6 +1,7 @@
 #include "eval/registry.h"
 
 #include "eval/nll.h"
+#include "eval/profile.h"
 
 namespace tandem {
 
@@ -8,6 +9,9 @@ std::span<const Evaluation> evaluations() {
   static const std::vector<Evaluation> kTable = {
       evaluation<NllConfig>("nll", "Loss of held-out text: per token, per byte and by position",
                             kNllHelp, run_nll),
+      evaluation<ProfileConfig>("profile",
+                                "Memory, prompt latency, throughput and KV bytes by length",
+                                kProfileHelp, run_profile),
   };
   return kTable;
 }

@@ -96,7 +96,7 @@ def against_transformer(records, paper_ratios):
     for record in records:
         if record["family"] != "yoco":
             continue
-        other = transformers[case_of(record)].get(name_of(record["model"]).replace("yoco", "transformer", 1))
+        other = transformers[case_of(record)].get(name_of(record["model"]).removesuffix("_swa").replace("yoco", "transformer", 1))
         if not other:
             continue
         paper = paper_ratios.get(record["length"], {})
