@@ -113,6 +113,14 @@ def add_nll(page, records):
             series.append((name_of(record["model"]), [(b["begin"] + b["end"]) / 2 for b in buckets], [b["nll"] for b in buckets], "line"))
     page.picture(plots.lines(series, "position (tokens)", "nats per token", x_log=bool(series) and max(s[1][-1] for s in series) > 4096),
                  "Loss by position in the context")
+    cumulative = [(name_of(r["model"]), [point["end"] for point in r["nll_cumulative"]], [point["nll"] for point in r["nll_cumulative"]], "line")
+                  for r in records if r.get("nll_cumulative")]
+    page.picture(plots.lines(cumulative, "context (tokens)", "nats per token", x_log=True), "Mean loss of all tokens up to a length")
+    laws = [(r, r["power_law"]) for r in records if isinstance(r.get("power_law"), dict)]
+    page.table(["model", "law", "curve", "points", "a", "b", "c", "interval of b"],
+               [[name_of(r["model"]), law.get("law", ""), law.get("curve", ""), text_of(law.get("points")), *(text_of(law.get(key)) for key in "abc"),
+                 text_of((law.get("interval") or {}).get("b"))] for r, law in laws])
+    page.table(["model", "by recall"], [[name_of(r["model"]), text_of(r["nll_by_recall"])] for r in records if r.get("nll_by_recall")])
     inside = [(name_of(r["model"]), list(range(len(r["nll_by_block_position"]))), r["nll_by_block_position"], "line")
               for r in records if r.get("nll_by_block_position")]
     page.picture(plots.lines(inside, "place in the block", "nats per token"), "Loss inside the block")
