@@ -93,7 +93,9 @@ def heat_map(cells, x_label, y_label, title):
     values = [[cells.get((length, depth), math.nan) for length in lengths] for depth in depths]
     figure, axes = new_figure(width=max(4.5, 1.2 + 0.55 * len(lengths)), height=max(2.4, 1.3 + 0.24 * len(depths)))
     axes.grid(False)
-    image = axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    # Cells as shapes, and not as a bitmap, as all of the page is.
+    mesh = axes.pcolormesh(range(len(lengths)), range(len(depths)), values, vmin=0, vmax=1, cmap="cividis", shading="nearest")
+    axes.invert_yaxis()
     axes.set_xticks(range(len(lengths)), ["1M" if n == 2**20 else f"{n // 1024}K" if n % 1024 == 0 else f"{n:,}" for n in lengths], rotation=45)
     axes.set_yticks(range(len(depths)), [f"{100 * depth:g}" for depth in depths])
     if len(lengths) * len(depths) <= 200:
@@ -104,7 +106,7 @@ def heat_map(cells, x_label, y_label, title):
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title)
-    figure.colorbar(image, ax=axes)
+    figure.colorbar(mesh, ax=axes).solids.set_rasterized(False)
     return svg(figure, title)
 
 
