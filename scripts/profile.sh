@@ -23,7 +23,7 @@ say "Measured: decoding of blocks, one row and sixteen"
 "$tandem" eval profile configs/quickstart/{block_transformer,transformer}.yaml "${measured[@]}" --lengths 2048 --generated 512 --batches 1,16 --max-seconds 30
 
 say "Computed: 3B on an H100, one row and as many as fit"
-"$tandem" eval profile configs/{yoco,transformer}_3b.yaml "${h100[@]}" --lengths "$lengths" --batches 1,0 --prefill-chunk 32768
+"$tandem" eval profile configs/{yoco,transformer}_3b.yaml "${h100[@]}" --lengths "$lengths" --batches 1,0
 
 say "Computed: KV bytes by size"
 "$tandem" eval profile configs/{yoco,transformer}_{1.4b,6.8b,13b,30b,65b}.yaml "${h100[@]}" --lengths 32768

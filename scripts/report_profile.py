@@ -86,8 +86,14 @@ def over(record, other, get):
     return f"{mark}{reference['value'] / one['value']:.2f}x"
 
 
+def prefill_of_row(record):
+    quantity = record["prefill_ms"]
+    return quantity if quantity["value"] is None else {**quantity, "value": quantity["value"] / record["rows"]}
+
+
 def against_transformer(records, paper_ratios):
-    """(header, rows): a YOCO's cases against the Transformer of the same case whose name differs in the family alone."""
+    """(header, rows): a YOCO's cases against the Transformer of the same case whose name differs in the family alone; times of
+    a row, where batches differ."""
     transformers = collections.defaultdict(dict)
     for record in records:
         if record["family"] == "transformer":
@@ -102,7 +108,8 @@ def against_transformer(records, paper_ratios):
         paper = paper_ratios.get(record["length"], {})
         rows.append([name_of(record["model"]), f"{record['length']:,}",
                      f"{record['rows']:,}" if record["rows"] == other["rows"] else f"{record['rows']:,} / {other['rows']:,}",
-                     over(record, other, lambda r: r["memory_bytes"]["total"]), over(record, other, lambda r: r["prefill_ms"]),
+                     over(record, other, lambda r: r["memory_bytes"]["total"]) if record["rows"] == other["rows"] else "",  # else both fill it
+                     over(record, other, prefill_of_row),
                      over(other, record, lambda r: r["throughput_tokens_per_s"]),
                      *(f"{paper[key]}x" if key in paper else "" for key in ("memory", "prefill", "throughput"))])
     return ["model", "tokens", "rows: YOCO / Transformer", "memory", "prefill", "throughput", "paper: memory", "paper: prefill", "paper: throughput"], rows
