@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "core/checksum.h"
 #include "core/error.h"
@@ -16,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Of the short case that tells a model's pace before its first measurement.
+// The first of the short cases that tell a model's pace before its first measurement.
 constexpr InferenceLength kProbe = {256, 16};
 
 int64_t element_size_of(const std::string& dtype) {
@@ -93,7 +94,7 @@ class ProfiledModel {
     return profile_record(shapes_, cost_, c, times_of(c, pace), device_.peak_flops);
   }
 
-  std::optional<Pace> pace_of(const Json& record, int64_t length) const {
+  std::optional<Pace> pace_in(const Json& record, int64_t length) const {
     return pace_of_record(record, cost_, tokens_of(length));
   }
 
@@ -120,7 +121,7 @@ class ProfiledModel {
       times.why_computed = "memory";
     } else {
       try {
-        if (!pace) pace = probe(c.rows);
+        if (!pace) pace = probe(c);
         if (cost_.at_pace(*pace, c.tokens, c.rows).total(c.tokens) > config_.max_seconds)
           times.why_computed = "time";
         else
@@ -145,8 +146,27 @@ class ProfiledModel {
     }
   }
 
-  Pace probe(int64_t rows) {
-    const InferenceLength tokens = whole_blocks(kProbe, input_, *shapes_.model);
+  /// The pace of short cases, once for each number of rows: each is kGrowth times as long as the
+  /// one before, as a short prompt is not as fast as a long one, while kShare of the time is
+  /// enough.
+  Pace probe(const ProfileCase& c) {
+    const auto found = probed_.find(c.rows);
+    if (found != probed_.end()) return found->second;
+    constexpr int64_t kGrowth = 4;
+    constexpr double kShare = 1.0 / 8;
+    InferenceLength tokens = whole_blocks(kProbe, input_, *shapes_.model);
+    while (true) {
+      const Pace pace = pace_of(tokens, c.rows);
+      const InferenceLength longer =
+          whole_blocks({kGrowth * tokens.prompt, kProbe.generated}, input_, *shapes_.model);
+      if (longer.prompt > c.tokens.prompt ||
+          cost_.at_pace(pace, longer, c.rows).total(longer) > kShare * config_.max_seconds)
+        return probed_[c.rows] = pace;
+      tokens = longer;
+    }
+  }
+
+  Pace pace_of(const InferenceLength& tokens, int64_t rows) {
     const Measured measured = time(tokens, rows, 1);
     const InferenceRun& run = measured.runs.back();
     return cost_.pace_of(
@@ -171,6 +191,7 @@ class ProfiledModel {
   std::string input_;
   LoadedModel shapes_, loaded_;
   InferenceCost cost_;
+  std::map<int64_t, Pace> probed_;  // by rows
 };
 
 }  // namespace
@@ -217,7 +238,7 @@ EvalTable run_profile(const ProfileConfig& config, const EvalArgs& args) {
                 ->run(fmt::format("profile {} at {} tokens", input, with_commas(length)),
                       {&cell, 1})
                 .front();
-        if (const auto measured = model.pace_of(record, length)) pace = measured;
+        if (const auto measured = model.pace_in(record, length)) pace = measured;
         table.push_back(profile_row(record));
       }
     }

@@ -281,6 +281,24 @@ TEST_F(ProfileTest, NoTimeToMeasure) {
   EXPECT_EQ(record["from_length"], 256 + 16);  // of the short case that told the pace
 }
 
+TEST_F(ProfileTest, ShortCasesGrowWhileThereIsTime) {
+  config_.lengths = {5000};
+  config_.generated = 1'000;
+  config_.max_seconds = 1e9;
+  config_.prefill_chunk = 1024;
+  config_.memory = "1GiB";
+  const auto measured = run(yoco_).front();
+  EXPECT_TRUE(measured["computed_because_of"].is_null());
+  config_.lengths = {1 << 20};
+  config_.generated = 1;
+  config_.max_seconds =
+      0.4;  // for a twentieth of a second a tiny prompt may grow, not to a million
+  const auto computed = run(yoco_).front();
+  EXPECT_EQ(computed["computed_because_of"], "time");
+  EXPECT_GE(computed["from_length"], 256 + 16);
+  EXPECT_LT(computed["from_length"], 1 << 20);
+}
+
 TEST_F(ProfileTest, WithoutMeasuringTheLeastThatADeviceNeeds) {
   config_.measure = false;
   config_.peak_tflops = 2;
