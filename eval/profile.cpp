@@ -154,16 +154,20 @@ class ProfiledModel {
     if (found != probed_.end()) return found->second;
     constexpr int64_t kGrowth = 4;
     constexpr double kShare = 1.0 / 8;
-    InferenceLength tokens = whole_blocks(kProbe, input_, *shapes_.model);
+    InferenceLength tokens = blocks(
+        {std::min(kProbe.prompt, c.tokens.prompt), std::min(kProbe.generated, c.tokens.generated)});
     while (true) {
       const Pace pace = pace_of(tokens, c.rows);
-      const InferenceLength longer =
-          whole_blocks({kGrowth * tokens.prompt, kProbe.generated}, input_, *shapes_.model);
-      if (longer.prompt > c.tokens.prompt ||
-          cost_.at_pace(pace, longer, c.rows).total(longer) > kShare * config_.max_seconds)
+      const int64_t prompt = kGrowth * tokens.prompt;
+      if (prompt > c.tokens.prompt) return probed_[c.rows] = pace;
+      tokens.prompt = prompt;
+      if (cost_.at_pace(pace, tokens, c.rows).total(tokens) > kShare * config_.max_seconds)
         return probed_[c.rows] = pace;
-      tokens = longer;
     }
+  }
+
+  InferenceLength blocks(const InferenceLength& tokens) const {
+    return whole_blocks(tokens, input_, *shapes_.model);
   }
 
   Pace pace_of(const InferenceLength& tokens, int64_t rows) {

@@ -282,13 +282,7 @@ TEST_F(ProfileTest, NoTimeToMeasure) {
 }
 
 TEST_F(ProfileTest, ShortCasesGrowWhileThereIsTime) {
-  config_.lengths = {5000};
-  config_.generated = 1'000;
-  config_.max_seconds = 1e9;
   config_.prefill_chunk = 1024;
-  config_.memory = "1GiB";
-  const auto measured = run(yoco_).front();
-  EXPECT_TRUE(measured["computed_because_of"].is_null());
   config_.lengths = {1 << 20};
   config_.generated = 1;
   config_.max_seconds =
@@ -297,6 +291,17 @@ TEST_F(ProfileTest, ShortCasesGrowWhileThereIsTime) {
   EXPECT_EQ(computed["computed_because_of"], "time");
   EXPECT_GE(computed["from_length"], 256 + 16);
   EXPECT_LT(computed["from_length"], 1 << 20);
+}
+
+TEST_F(ProfileTest, AShortModelIsMeasuredWithinItsPositions) {
+  const std::string gpt2 = write_config(
+      "gpt2.yaml",
+      "{family: gpt_neox, vocab_size: 53, tie_embeddings: true, max_positions: 47, d_model: 24, "
+      "ffn_dim: 29, n_layers: 2, n_heads: 3, rope: {base: none}, parallel_residual: false}");
+  config_.lengths = {47};
+  EXPECT_TRUE(run(gpt2).front()["prefill_ms"]["measured"].get<bool>());
+  config_.lengths = {48};
+  EXPECT_THAT(usage_error(gpt2), HasSubstr("takes at most 47 tokens in a row"));
 }
 
 TEST_F(ProfileTest, WithoutMeasuringTheLeastThatADeviceNeeds) {
