@@ -11,11 +11,11 @@
 #include "cli/load_model.h"
 #include "cli/output.h"
 #include "cli/parse.h"
-#include "cli/peak_memory.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json_lines.h"
 #include "core/log.h"
+#include "nn/peak_memory.h"
 
 // `tandem bench inference`: how long a prompt takes, how long a token after it, and what both need
 // of memory; and the way to the other benchmarks.
@@ -24,10 +24,6 @@ namespace tandem {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-bool is_config(const std::string& path) {
-  return (path.ends_with(".yaml") || path.ends_with(".yml")) && !is_directory(path);
-}
 
 /// Where results go.
 struct Sinks {

@@ -3,16 +3,15 @@
 #include <vector>
 
 #include "cli/bench_options.h"
+#include "eval/inference_timing.h"
 #include "eval/loaded_model.h"
 
 namespace tandem {
 
 /// Tokens of a row in one measurement: as asked, and as whole blocks of the model.
-struct BenchLength {
+struct BenchLength : InferenceLength {
   std::string of_case;  // "2048+128" of --cases, or empty
   int64_t length = 0;   // of --lengths, or of both parts of the case
-  int64_t prompt = 0, generated = 0;
-  int64_t total() const { return prompt + generated; }
 };
 
 /// One measurement.
@@ -30,9 +29,5 @@ std::vector<BenchLength> bench_lengths(const BenchOptions& options, const std::s
 
 /// Bytes of a key or value in the state.
 int64_t cache_element_size(const BenchOptions& options);
-
-/// Prompts of random ids. A row's do not depend on the batch.
-std::vector<std::vector<int64_t>> random_prompts(int64_t vocab_size, int64_t batch, int64_t length,
-                                                 uint64_t seed);
 
 }  // namespace tandem

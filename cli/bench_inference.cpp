@@ -1,142 +1,22 @@
 #include "cli/bench_inference.h"
 
 #include <fmt/format.h>
-#include <torch/cuda.h>
 
 #include <algorithm>
-#include <chrono>
-#include <string_view>
 
-#include "cli/peak_memory.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "nn/generate.h"
-#include "train/device_info.h"
+#include "nn/device_info.h"
+#include "nn/peak_memory.h"
 
 namespace tandem {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// A first run that takes as long as this counts.
-constexpr double kLongRunMs = 20e3;
-// Runs as long as this are reported as they end.
-constexpr double kReportedSeconds = 5;
 // Rows that are tried at most: some kernels lay rows out along a CUDA grid's y or z, which end
 // here.
 constexpr int64_t kMostTriedRows = 65'535;
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-template <typename Function>
-double time_ms(torch::Device device, const Function& f) {
-  const auto wait = [&] {
-    if (device.is_cuda()) torch::cuda::synchronize(device.index());
-  };
-  wait();
-  const auto begin = Clock::now();
-  f();
-  wait();
-  return 1e3 * seconds_since(begin);
-}
-
-/// Of `tokens.generated` tokens after what the state holds.
-double decode_ms(LanguageModel& model, const BenchLength& tokens, int64_t batch, ModelState& state,
-                 torch::Device device) {
-  DeviceSampler greedy({.temperature = 0}, batch, device);
-  return time_ms(device, [&] {
-    for (int64_t done = 0; done < tokens.generated; done += model.tokens_per_call())
-      model.generate_block(state, greedy);
-  });
-}
-
 }  // namespace
-
-Workload whole_workload(LanguageModel& model, const BenchLength& tokens,
-                        const BenchOptions& options, torch::Device device) {
-  std::vector<std::vector<int64_t>> prompts;  // of the last batch: repeats read the same
-  return [=, &model, &options](int64_t batch) mutable {
-    if (static_cast<int64_t>(prompts.size()) != batch)
-      prompts = random_prompts(model.vocab_size(), batch, tokens.prompt, options.seed);
-    BenchRun run;
-    const PeakMemory peak(device);
-    run.before_bytes = peak.before_bytes();
-    std::unique_ptr<ModelState> state;
-    run.total_ms = time_ms(device, [&] {
-      state = inference_state(model, batch, tokens.total(), cache_dtype_of(options.cache_dtype));
-      run.prefill_ms =
-          time_ms(device, [&] { prefill(model, prompts, options.prefill_chunk, *state); });
-      run.state_bytes = state->bytes();
-      run.prefill_peak_bytes = peak.growth_bytes();
-      run.decode_ms = decode_ms(model, tokens, batch, *state, device);
-    });
-    run.peak_bytes = peak.growth_bytes();
-    run.reserved_bytes = peak.reserved_bytes();
-    if (run.prefill_peak_bytes) {  // the state was made with room for what is full only now
-      run.prefill_beyond_state_bytes =
-          std::max<int64_t>(0, *run.prefill_peak_bytes - state->bytes());
-    }
-    return run;
-  };
-}
-
-Workload decode_workload(LanguageModel& model, const BenchLength& tokens,
-                         const BenchOptions& options, torch::Device device) {
-  const auto prompts = random_prompts(model.vocab_size(), 1, tokens.prompt, options.seed);
-  const std::shared_ptr<ModelState> row =
-      inference_state(model, 1, tokens.total(), cache_dtype_of(options.cache_dtype));
-  const double prefill_ms =
-      time_ms(device, [&] { prefill(model, prompts, options.prefill_chunk, *row); });
-  return [=, &model](int64_t batch) {
-    BenchRun run;
-    run.prefill_ms = prefill_ms;
-    const PeakMemory peak(device);
-    run.before_bytes = peak.before_bytes();
-    const auto state =
-        row->select(torch::zeros({batch}, torch::dtype(torch::kInt64).device(device)));
-    run.state_bytes = state->bytes();
-    run.decode_ms = decode_ms(model, tokens, batch, *state, device);
-    run.total_ms = run.decode_ms;
-    run.peak_bytes = peak.growth_bytes();
-    run.reserved_bytes = peak.reserved_bytes();
-    return run;
-  };
-}
-
-bool is_out_of_memory(const c10::Error& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return true;
-  const std::string_view what = error.what_without_backtrace();
-  // CUDA and its libraries, which take memory beside the allocator; then the CPU's allocator.
-  for (const char* sign :
-       {"out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"}) {
-    if (what.find(sign) != what.npos) return true;
-  }
-  return false;
-}
-
-Measured measure(const Workload& workload, int64_t batch, const BenchOptions& o) {
-  const auto begin = Clock::now();
-  BenchRun run = workload(batch);
-  const auto time_is_up = [&] {
-    return o.max_seconds > 0 && seconds_since(begin) + run.total_ms / 1e3 > o.max_seconds;
-  };
-  Measured measured;
-  measured.warm_up = run.total_ms < kLongRunMs && !time_is_up();
-  if (!measured.warm_up) measured.runs.push_back(run);
-  const auto n_left = [&] { return o.repeats - static_cast<int64_t>(measured.runs.size()); };
-  while (n_left() > 0 && (measured.runs.empty() || !time_is_up())) {
-    if (run.total_ms / 1e3 > kReportedSeconds) {
-      log_line(fmt::format("  prefill {:.1f} s, decoding {:.1f} s; up to {} more, {}",
-                           run.prefill_ms / 1e3, run.decode_ms / 1e3, n_left(),
-                           human_duration(static_cast<double>(n_left()) * run.total_ms / 1e3)));
-    }
-    run = workload(batch);
-    measured.runs.push_back(run);
-  }
-  return measured;
-}
 
 LargestBatch largest_batch(const Workload& workload, const std::string& name,
                            const LanguageModel& model, const BenchLength& tokens,

@@ -14,7 +14,7 @@
 #include "core/error.h"
 #include "core/version.h"
 #include "data/loader.h"
-#include "train/device_info.h"
+#include "nn/device_info.h"
 
 namespace tandem {
 namespace {

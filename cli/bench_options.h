@@ -5,21 +5,20 @@
 #include <string>
 #include <vector>
 
+#include "eval/inference_timing.h"
+
 namespace tandem {
 
 /// What `tandem bench inference` is asked for.
-struct BenchOptions {
+struct BenchOptions : TimingOptions {
   std::vector<std::string> models;
   std::string reference;                  // one of models; empty: the last
   std::string protocol = "prompt";        // prompt | yoco | block-transformer | decode
   std::vector<int64_t> lengths, batches;  // a batch of 0 is the largest that fits
   std::vector<std::string> cases;         // "2048+128": prompt and generated tokens
   int64_t decode = 0;                     // tokens generated after each prompt
-  int64_t repeats = 5, prefill_chunk = 0;
-  double max_seconds = 0;     // 0: no limit
-  int64_t memory_bytes = 0;   // for the state of the largest batch; 0: the device's, by trying
-  uint64_t seed = 0;
-  std::string device = "auto", dtype = "float32", cache_dtype = "same", out, csv;
+  int64_t memory_bytes = 0;  // for the state of the largest batch; 0: the device's, by trying
+  std::string device = "auto", dtype = "float32", out, csv;
   bool json = false;
 };
 

@@ -10,7 +10,8 @@
 #include "cli/expected_ratios.h"
 #include "core/error.h"
 #include "core/json_lines.h"
-#include "train/device_info.h"
+#include "eval/cost_json.h"
+#include "nn/device_info.h"
 
 namespace tandem {
 namespace {
@@ -19,40 +20,23 @@ using Json = nlohmann::ordered_json;
 
 std::vector<double> values_of(const Measured& m, const auto& value_of) {
   std::vector<double> values;
-  for (const BenchRun& run : m.runs) values.push_back(value_of(run));
+  for (const InferenceRun& run : m.runs) values.push_back(value_of(run));
   return values;
 }
 
-/// Median, smallest and largest over the runs.
 Json spread_of(const Measured& m, const auto& value_of) {
-  auto values = values_of(m, value_of);
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  const double median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-  return {{"median", median}, {"min", values.front()}, {"max", values.back()}};
+  const Spread spread = spread_over(m, value_of);
+  return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
 }
 
 /// The largest of the runs; absent where the system did not tell.
-std::optional<int64_t> largest_of(const Measured& m, std::optional<int64_t> BenchRun::*bytes) {
+std::optional<int64_t> largest_of(const Measured& m, std::optional<int64_t> InferenceRun::*bytes) {
   std::optional<int64_t> largest;
-  for (const BenchRun& run : m.runs) largest = std::max(largest, run.*bytes);
+  for (const InferenceRun& run : m.runs) largest = std::max(largest, run.*bytes);
   return largest;
 }
 
 Json or_null(std::optional<int64_t> value) { return value ? Json(*value) : Json(); }
-
-Json by_part(const auto& cost) {
-  Json json;
-  for (const auto& [part, value] : cost.parts) json[part] = value;
-  json["total"] = cost.total();
-  return json;
-}
-
-std::string family_of(const LoadedModel& loaded) {
-  const ConfigNode* model = loaded.config.find("model");
-  const ConfigNode* family = model ? model->find("family") : nullptr;
-  return family ? family->scalar : "";
-}
 
 double decode_flops(const LanguageModel& model, int64_t length) {
   return model.flops(Phase::kDecode, length, 1).total();
@@ -103,9 +87,9 @@ Json bench_record(const BenchCase& c, const Measured& m, const BenchOptions& o,
       model.flops(Phase::kPrefill, tokens.prompt, decode_only ? 1 : c.batch);
   const Flops decode_flops =
       model.flops(Phase::kDecode, tokens.prompt + tokens.generated / 2, c.batch);
-  const Json prefill_ms = spread_of(m, [](const BenchRun& run) { return run.prefill_ms; });
+  const Json prefill_ms = spread_of(m, [](const InferenceRun& run) { return run.prefill_ms; });
   const Json decode_ms =
-      spread_of(m, [&](const BenchRun& run) { return run.decode_ms / generated; });
+      spread_of(m, [&](const InferenceRun& run) { return run.decode_ms / generated; });
   const double median_prefill = prefill_ms["median"], median_decode = decode_ms["median"];
   const int64_t parameters = count_parameters(model);
   Json record = {{"benchmark", "inference"},
@@ -142,11 +126,11 @@ Json bench_record(const BenchCase& c, const Measured& m, const BenchOptions& o,
        {"decode_flops_per_token", by_part(decode_flops)},  // of all rows
        {"decode_gflops_per_s", decode_flops.total() / median_decode / 1e6}});
   if (!decode_only) {
-    record["total_ms"] = spread_of(m, [](const BenchRun& run) { return run.total_ms; });
+    record["total_ms"] = spread_of(m, [](const InferenceRun& run) { return run.total_ms; });
     // Generated tokens over prefill and decoding; of the Block Transformer's paper over the whole
     // call, as there.
     const bool whole_call = o.protocol == "block-transformer";
-    record["throughput_tokens_per_s"] = spread_of(m, [&](const BenchRun& run) {
+    record["throughput_tokens_per_s"] = spread_of(m, [&](const InferenceRun& run) {
       return batch * generated / (whole_call ? run.total_ms / 1e3 : run.seconds());
     });
   }
@@ -155,11 +139,11 @@ Json bench_record(const BenchCase& c, const Measured& m, const BenchOptions& o,
        {"state_bytes_per_row", by_part(model.state_bytes(tokens.prompt, element_size))},
        {"state_bytes_per_row_at_end", by_part(model.state_bytes(tokens.total(), element_size))},
        {"before_bytes", m.runs.back().before_bytes},
-       {"prefill_peak_bytes", or_null(largest_of(m, &BenchRun::prefill_peak_bytes))},
+       {"prefill_peak_bytes", or_null(largest_of(m, &InferenceRun::prefill_peak_bytes))},
        {"prefill_beyond_state_bytes",
-        or_null(largest_of(m, &BenchRun::prefill_beyond_state_bytes))},
-       {"peak_bytes", or_null(largest_of(m, &BenchRun::peak_bytes))},
-       {"reserved_bytes", or_null(largest_of(m, &BenchRun::reserved_bytes))}});
+        or_null(largest_of(m, &InferenceRun::prefill_beyond_state_bytes))},
+       {"peak_bytes", or_null(largest_of(m, &InferenceRun::peak_bytes))},
+       {"reserved_bytes", or_null(largest_of(m, &InferenceRun::reserved_bytes))}});
   add_costs_of_context(record, model, element_size);
   if (const Json expected = expected_ratios(record["family"], parameters); !expected.empty())
     record["expected"] = expected;
@@ -176,19 +160,19 @@ GenerationCsv::GenerationCsv(const std::string& path) : file_(File::open_append(
 }
 
 void GenerationCsv::write(const BenchCase& c, const Measured& m) {
-  const auto times = values_of(m, [](const BenchRun& run) { return run.total_ms; });
+  const auto times = values_of(m, [](const InferenceRun& run) { return run.total_ms; });
   const auto n = static_cast<double>(times.size());
   const double mean = std::accumulate(times.begin(), times.end(), 0.0) / n;
   double squares = 0;
   for (const double time : times) squares += (time - mean) * (time - mean);
   const double of_a_row = mean / static_cast<double>(c.batch);
-  auto in_use = largest_of(m, &BenchRun::peak_bytes);
+  auto in_use = largest_of(m, &InferenceRun::peak_bytes);
   if (in_use) *in_use += m.runs.back().before_bytes;
   write_line(c.name, c.tokens, c.batch,
              fmt::format("False,{},{},{},{},{},{}", json_number(mean),
                          json_number(std::sqrt(squares / n)), json_number(of_a_row),
                          json_number(of_a_row / static_cast<double>(c.tokens.generated)),
-                         gib(in_use), gib(largest_of(m, &BenchRun::reserved_bytes))));
+                         gib(in_use), gib(largest_of(m, &InferenceRun::reserved_bytes))));
 }
 
 void GenerationCsv::write_out_of_memory(const std::string& model, const BenchLength& tokens,

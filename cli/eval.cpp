@@ -88,6 +88,10 @@ int run(const Evaluation& evaluation, Common& common, const CLI::App& app,
   args.device = device_of_rank(common.device, launch);
   const torch::Dtype dtype = parse_dtype(args.dtype);
   args.load = [&](const std::string& path) { return load_model(path, args.device, dtype); };
+  args.describe = describe_model;
+  args.load_or_make = [&](const std::string& path) {
+    return is_config(path) ? random_model(path, args.seed, args.device, dtype) : args.load(path);
+  };
   RankProcess ranks(launch, {.data = launch.world}, CommunicationConfig(),
                     work_of(evaluation, options, args), args.device);
   // A rank waits for the others' cells, however long they take; who dies or hangs is noticed by

@@ -38,10 +38,8 @@ std::string hash_of_file(const std::string& path) {
   return sha256_hex(std::as_bytes(std::span(text)));
 }
 
-}  // namespace
-
-LoadedModel load_model(const std::string& path, torch::Device device, torch::Dtype dtype) {
-  const Checkpoint checkpoint(find_checkpoint(path));
+/// Of a checkpoint, its weights without storage.
+LoadedModel described(const Checkpoint& checkpoint) {
   const std::string config_path = join_path(checkpoint.folder(), "config.yaml");
   LoadedModel loaded;
   loaded.config = parse_yaml(checkpoint.config_yaml(), config_path);
@@ -53,8 +51,6 @@ LoadedModel load_model(const std::string& path, torch::Device device, torch::Dty
     model_factory().set_vocab_size(choice, loaded.tokenizer->vocab_size());
   }
   loaded.model = model_factory().build(choice);
-  materialise_empty(*loaded.model, device, dtype);
-  checkpoint.load_weights(*loaded.model);
   loaded.checkpoint = checkpoint.folder();
   loaded.manifest_hash = hash_of_file(join_path(checkpoint.folder(), kManifestFile));
   loaded.step = checkpoint.step();
@@ -62,8 +58,8 @@ LoadedModel load_model(const std::string& path, torch::Device device, torch::Dty
   return loaded;
 }
 
-LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::Device device,
-                         torch::Dtype dtype) {
+/// Of a config, its weights without storage.
+LoadedModel described(const std::string& config_path) {
   LoadedModel loaded;
   loaded.config = parse_yaml_file(config_path);
   Choice choice = read_model_section(loaded.config, config_path);
@@ -73,9 +69,33 @@ LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::D
   loaded.tokenizer = load_tokenizer(usable ? tokenizer->scalar : "bytes");
   if (!vocab_is_given) model_factory().set_vocab_size(choice, loaded.tokenizer->vocab_size());
   loaded.model = model_factory().build(choice);
-  initialise(*loaded.model, seed, device, dtype);
   loaded.context_length = context_length_of(loaded.config);
   return loaded;
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::string& path, torch::Device device, torch::Dtype dtype) {
+  const Checkpoint checkpoint(find_checkpoint(path));
+  LoadedModel loaded = described(checkpoint);
+  materialise_empty(*loaded.model, device, dtype);
+  checkpoint.load_weights(*loaded.model);
+  return loaded;
+}
+
+LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::Device device,
+                         torch::Dtype dtype) {
+  LoadedModel loaded = described(config_path);
+  initialise(*loaded.model, seed, device, dtype);
+  return loaded;
+}
+
+LoadedModel describe_model(const std::string& path) {
+  return is_config(path) ? described(path) : described(Checkpoint(find_checkpoint(path)));
+}
+
+bool is_config(const std::string& path) {
+  return (path.ends_with(".yaml") || path.ends_with(".yml")) && !is_directory(path);
 }
 
 torch::Device parse_device(const std::string& word) {

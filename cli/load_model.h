@@ -19,6 +19,12 @@ LoadedModel load_model(const std::string& path, torch::Device device, torch::Dty
 LoadedModel random_model(const std::string& config_path, uint64_t seed, torch::Device device,
                          torch::Dtype dtype);
 
+/// What either of them would give, its weights without storage: for costs alone.
+LoadedModel describe_model(const std::string& path);
+
+/// Whether `path` is that of a config, not of a checkpoint.
+bool is_config(const std::string& path);
+
 /// Throw bad_usage for unknown words; "auto" is the first GPU when there is one.
 torch::Device parse_device(const std::string& word);
 torch::Dtype parse_dtype(const std::string& word);

@@ -19,4 +19,11 @@ struct LoadedModel {
   int64_t context_length = 0;  // it was trained with; 0 = unknown (imported weights)
 };
 
+/// As its config names it; empty where there is none.
+inline std::string family_of(const LoadedModel& loaded) {
+  const ConfigNode* model = loaded.config.find("model");
+  const ConfigNode* family = model ? model->find("family") : nullptr;
+  return family ? family->scalar : "";
+}
+
 }  // namespace tandem

@@ -2,6 +2,7 @@
 
 #include "eval/needle.h"
 #include "eval/nll.h"
+#include "eval/profile.h"
 #include "eval/scaling.h"
 #include "eval/tasks.h"
 
@@ -11,6 +12,9 @@ std::span<const Evaluation> evaluations() {
   static const std::vector<Evaluation> kTable = {
       evaluation<NllConfig>("nll", "Loss of held-out text: per token, per byte and by position",
                             kNllHelp, run_nll),
+      evaluation<ProfileConfig>("profile",
+                                "Memory, prompt latency, throughput and KV bytes by length",
+                                kProfileHelp, run_profile),
       evaluation<ScalingConfig>("scaling", "Loss laws, iso-FLOP curves and Pareto fronts of a sweep",
                                 kScalingHelp, run_scaling),
       evaluation<NeedleConfig>("needle", "Facts hidden in long texts: which are found, and where",

@@ -16,6 +16,10 @@ namespace tandem {
 struct EvalArgs {
   std::vector<std::string> inputs;  // checkpoints and run folders; for `scaling` result files
   std::function<LoadedModel(const std::string& path)> load;  // onto `device`, in `dtype`
+  // The same without weights, for costs alone; or a config (.yaml).
+  std::function<LoadedModel(const std::string& path)> describe;
+  // As `load`; a config (.yaml) is a model of random weights.
+  std::function<LoadedModel(const std::string& path)> load_or_make;
   CellRunner* cells = nullptr;  // measures what is not there yet, keeps and shows each result
   torch::Device device = torch::kCPU;
   std::string dtype = "float32";

@@ -7,6 +7,8 @@
     .venv/bin/python scripts/report.py checkpoint-cost --out F RUN ...  stalls and slow-down of runs named MODE-roundN
     .venv/bin/python scripts/report.py tokenizers tokenizers.json       MB/s against other libraries
     .venv/bin/python scripts/report.py data tokenize.json loader.json   speed by threads, memory by size, and waiting for rows
+    .venv/bin/python scripts/report.py profile profile.jsonl ...        YOCO's inference tables: measured, and computed where marked
+    .venv/bin/python scripts/report.py html PATH ... --out report.html  one page of runs, evaluations, sweeps; needs no network
 """
 
 import argparse
@@ -396,9 +398,18 @@ def main():
     command.add_argument("paths", nargs=2, metavar="path", help="tokenize.json and loader.json of scripts/bench_data.sh")
     command.set_defaults(run=lambda arguments: data(*arguments.paths))
 
-    command = commands.add_parser("ranks", help="step time and stalls of several ranks")
-    command.add_argument("path", help="ranks.json of scripts/bench_ranks.py")
-    command.set_defaults(run=lambda arguments: ranks(arguments.path))
+    command = commands.add_parser("profile", help="memory, prompt latency, throughput and KV bytes by length and size")
+    command.add_argument("paths", nargs="+", help="records of tandem eval profile")
+    command.set_defaults(run=lambda arguments: profile(arguments.paths))
+
+    command = commands.add_parser("html", help="one self-contained page")
+    command.add_argument("paths", nargs="+", help="run folders, files of results, folders of such files")
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the page")
+
+    def html(arguments):
+        from report_html import write_page  # pictures need matplotlib
+        write_page(arguments.paths, arguments.out)
+    command.set_defaults(run=html)
 
     arguments = parser.parse_args()
     arguments.run(arguments)

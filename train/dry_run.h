@@ -1,7 +1,7 @@
 #pragma once
 #include "comm/mesh.h"
+#include "nn/device_info.h"
 #include "nn/model_factory.h"
-#include "train/device_info.h"
 #include "train/train_config.h"
 
 namespace tandem {

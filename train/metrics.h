@@ -6,8 +6,8 @@
 
 #include "core/json_lines.h"
 #include "core/progress.h"
+#include "nn/device_info.h"
 #include "nn/score.h"
-#include "train/device_info.h"
 #include "train/tensorboard.h"
 #include "train/train_config.h"
 

@@ -10,7 +10,7 @@
 
 #include "core/log.h"
 #include "core/version.h"
-#include "train/device_info.h"
+#include "nn/device_info.h"
 
 namespace tandem {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "cli/bench_record.h"
 #include "cli/commands.h"
-#include "cli/peak_memory.h"
 #include "core/json_lines.h"
+#include "nn/peak_memory.h"
 #include "tests/cli/tiny_checkpoint.h"
 #include "tests/data/temp_folder.h"
 
@@ -235,7 +235,7 @@ TEST_F(BenchCommandTest, ACsvOfOtherColumnsIsLeftAlone) {
 
 TEST(GenerationCsvTest, WhatDidNotFitHasALineWithoutTimes) {
   const TempFolder folder;
-  GenerationCsv(folder / "times.csv").write_out_of_memory("m.yaml", {"", 12, 8, 4}, 96);
+  GenerationCsv(folder / "times.csv").write_out_of_memory("m.yaml", {{8, 4}, "", 12}, 96);
   EXPECT_EQ(split(file_bytes(folder / "times.csv"), '\n').back(), "m.yaml,8,4,96,True,,,,,,");
 }
 
@@ -335,7 +335,7 @@ class HandMadeRunsTest : public testing::Test {
   HandMadeRunsTest() {
     loaded_.model = make_tiny_model(kTinyByteYoco, torch::kFloat32);
     for (const double total_ms : {10.0, 14.0}) {
-      BenchRun run;
+      InferenceRun run;
       run.prefill_ms = 2;
       run.decode_ms = total_ms - 5;
       run.total_ms = total_ms;
@@ -351,7 +351,7 @@ class HandMadeRunsTest : public testing::Test {
     return bench_record(c, measured_, options_, torch::kCPU);
   }
   BenchCase case_of(int64_t prompt, int64_t asked_batch) const {
-    return {"m", loaded_, {"", prompt + 4, prompt, 4}, asked_batch, /*batch=*/3};
+    return {"m", loaded_, {{prompt, 4}, "", prompt + 4}, asked_batch, /*batch=*/3};
   }
   LoadedModel loaded_;
   Measured measured_;
@@ -419,25 +419,25 @@ TEST(OutOfMemoryTest, IsKnownByItsClassOrByItsMessage) {
 /// Of a tiny model with no memory given, so that it is found by trying.
 LargestBatch largest_that_runs(const Workload& workload) {
   const auto model = make_tiny_model(kTinyByteYoco, torch::kFloat32);
-  return largest_batch(workload, "m", *model, {"", 12, 8, 4}, BenchOptions{}, torch::kCPU);
+  return largest_batch(workload, "m", *model, {{8, 4}, "", 12}, BenchOptions{}, torch::kCPU);
 }
 
 TEST(OutOfMemoryTest, TheSearchStaysBelowIt) {
   const LargestBatch found = largest_that_runs([](int64_t rows) {
     TORCH_CHECK(rows <= 37, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED");
-    return BenchRun{};
+    return InferenceRun{};
   });
   EXPECT_EQ(found.rows, 37);
   EXPECT_EQ(found.did_not_fit.front(), 64);
   const auto broken = [](int64_t rows) {
     TORCH_CHECK(rows <= 37, "expected 3 dimensions");
-    return BenchRun{};
+    return InferenceRun{};
   };
   EXPECT_THROW(largest_that_runs(broken), c10::Error);
 }
 
 TEST(OutOfMemoryTest, NoMoreRowsAreTriedThanACudaGridHasInY) {
-  EXPECT_EQ(largest_that_runs([](int64_t) { return BenchRun{}; }).rows, 65'535);
+  EXPECT_EQ(largest_that_runs([](int64_t) { return InferenceRun{}; }).rows, 65'535);
 }
 
 TEST(PeakMemoryTest, SeesWhatWasGivenBackAndThenStartsAnew) {

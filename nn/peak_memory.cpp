@@ -1,4 +1,4 @@
-#include "cli/peak_memory.h"
+#include "nn/peak_memory.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>

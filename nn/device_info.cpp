@@ -1,4 +1,4 @@
-#include "train/device_info.h"
+#include "nn/device_info.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <unistd.h>
@@ -37,6 +37,14 @@ std::string value_after(const std::string& text, const std::string& key) {
   return begin == text.npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
 }
 
+double host_memory_available() {
+  const double machine =
+      std::atof(value_after(text_of("/proc/meminfo"), "MemAvailable").c_str()) * 1024;
+  const double limit = std::atof(text_of("/sys/fs/cgroup/memory.max").c_str());  // 0: none
+  const double used = std::atof(text_of("/sys/fs/cgroup/memory.current").c_str());
+  return limit > 0 ? std::clamp(limit - used, 0.0, machine) : machine;
+}
+
 double host_memory_limit() {
   const double machine =
       std::atof(value_after(text_of("/proc/meminfo"), "MemTotal").c_str()) * 1024;
@@ -60,6 +68,12 @@ MemoryUse memory_use(torch::Device device) {
   const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   return {static_cast<double>(stats.reserved_bytes[all].peak),
           static_cast<double>(allocator->getMemoryInfo(index).second)};
+}
+
+double available_memory(torch::Device device) {
+  if (device.is_cpu()) return host_memory_available();
+  const c10::DeviceIndex index = device.has_index() ? device.index() : c10::DeviceIndex{0};
+  return static_cast<double>(at::getDeviceAllocator(device.type())->getMemoryInfo(index).first);
 }
 
 std::string device_name(torch::Device device) {
