@@ -364,6 +364,21 @@ def ranks(path):
     print_table(["ranks", "divided", "step, ms (quartiles)", "sent by a rank, MB", "waited for others, ms", "without overlap", "stall of a save beside training, ms", "in its place, ms"], rows)
 
 
+def profile(paths):
+    import report_profile
+    records = [record for path in paths for record in read_lines(path) if record.get("evaluation") == "profile"]
+    if not records:
+        sys.exit(f"{', '.join(paths)}: no records of tandem eval profile")
+    print(report_profile.NOTE + "\n")
+    print_table(*report_profile.by_length(records))
+    ratio_header, ratio_rows = report_profile.against_transformer(records, PAPER_RATIOS)
+    if ratio_rows:
+        print("The Transformer's memory and prompt time over YOCO's, YOCO's throughput over the Transformer's\n")
+        print_table(ratio_header, ratio_rows)
+        print(PAPER_NOTE + "\n")
+    print_table(*report_profile.kv_by_size(records))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -397,6 +412,10 @@ def main():
     command = commands.add_parser("data", help="tokenizing files, and the loader")
     command.add_argument("paths", nargs=2, metavar="path", help="tokenize.json and loader.json of scripts/bench_data.sh")
     command.set_defaults(run=lambda arguments: data(*arguments.paths))
+
+    command = commands.add_parser("ranks", help="step time and stalls of several ranks")
+    command.add_argument("path", help="ranks.json of scripts/bench_ranks.py")
+    command.set_defaults(run=lambda arguments: ranks(arguments.path))
 
     command = commands.add_parser("profile", help="memory, prompt latency, throughput and KV bytes by length and size")
     command.add_argument("paths", nargs="+", help="records of tandem eval profile")
