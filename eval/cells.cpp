@@ -77,7 +77,8 @@ void CellRunner::measure(std::span<const Cell> cells, std::span<const size_t> ro
     const Cell& cell = cells[round[r]];
     Json record = cell.identity;
     record[kCell] = cell_hash(cell.identity);
-    for (const auto& [key, value] : cell.measure().items()) record[key] = value;
+    const Json measured = cell.measure();  // items() only refers to it
+    for (const auto& [key, value] : measured.items()) record[key] = value;
     mine = record.dump(-1, ' ', false, Json::error_handler_t::replace);
   };
   control_ ? on_all_ranks(*control_, act) : act();

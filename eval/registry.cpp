@@ -1,5 +1,6 @@
 #include "eval/registry.h"
 
+#include "eval/needle.h"
 #include "eval/nll.h"
 
 namespace tandem {
@@ -8,6 +9,8 @@ std::span<const Evaluation> evaluations() {
   static const std::vector<Evaluation> kTable = {
       evaluation<NllConfig>("nll", "Loss of held-out text: per token, per byte and by position",
                             kNllHelp, run_nll),
+      evaluation<NeedleConfig>("needle", "Facts hidden in long texts: which are found, and where",
+                               kNeedleHelp, run_needle),
   };
   return kTable;
 }
