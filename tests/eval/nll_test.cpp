@@ -1,84 +1,12 @@
-#include "eval/nll.h"
-
-#include <gtest/gtest.h>
-
 #include <cmath>
 
 #include "data/sampler.h"
-#include "data/token_file_writer.h"
-#include "tests/data/temp_folder.h"
+#include "eval/nll_scorer.h"
+#include "tests/eval/nll_fixture.h"
 #include "tests/nn/block_model.h"
-#include "tests/nn/tiny_model.h"
 
 namespace tandem {
 namespace {
-
-// Bytes, so that every id below 256 is one byte of text; 257 is EOS.
-constexpr int64_t kVocabulary = 258;
-
-class NllTest : public testing::Test {
- protected:
-  void SetUp() override {
-    TokenFileWriter writer(data_, kVocabulary);
-    for (const auto& document : documents_) writer.add_document(document);
-    writer.publish();
-    file_ = std::make_shared<const TokenFile>(data_);
-    for (const auto& document : documents_)
-      stream_.insert(stream_.end(), document.begin(), document.end());
-  }
-  NllWindows windows(int64_t length, int64_t stride) const {
-    return {.file = file_, .tokens = file_->tokens(), .length = length, .stride = stride};
-  }
-  // What `config` gives for one recurrent model.
-  std::vector<nlohmann::ordered_json> run(const NllConfig& config, Packing packing = {}) {
-    return run(config, make_recurrent_model(kVocabulary, packing));
-  }
-  std::vector<nlohmann::ordered_json> run(NllConfig config, std::shared_ptr<LanguageModel> model) {
-    if (config.data.empty()) config.data = data_;
-    std::vector<nlohmann::ordered_json> records;
-    EvalArgs args;
-    args.inputs = {"runs/recurrent"};
-    args.batch = 3;
-    args.seed = 4;
-    args.dtype = "float64";
-    args.load = [&](const std::string& path) {
-      LoadedModel loaded;
-      loaded.model = model;
-      loaded.config = trained_with_;
-      loaded.tokenizer = load_tokenizer("bytes");
-      loaded.checkpoint = path + "/checkpoints/step-00000009";
-      loaded.step = 9;
-      loaded.context_length = 10;
-      return loaded;
-    };
-    CellRunner cells("", nullptr, [&](const auto& record) { records.push_back(record); });
-    args.cells = &cells;
-    table_ = run_nll(config, args);
-    return records;
-  }
-  // Sum of the NLL of stream tokens [begin + 1, end) given those from `begin` on.
-  double by_hand(int64_t begin, int64_t end) const {
-    const auto model = make_recurrent_model(kVocabulary);
-    const std::vector<std::vector<int64_t>> sequences = {
-        {stream_.begin() + begin, stream_.begin() + end}};
-    const auto result = log_probs(*model, sequences, torch::kCPU, 1);
-    double sum = 0;
-    for (const double log_p : result.front()) sum -= std::isnan(log_p) ? 0 : log_p;
-    return sum;
-  }
-
-  TempFolder folder_;
-  const std::string data_ = folder_ / "valid";
-  const std::vector<std::vector<int32_t>> documents_ = {
-      {72, 101, 108, 108, 111, 257},
-      {87, 257},
-      {111, 114, 108, 100, 33, 33, 10, 257},
-      {79, 110, 99, 101, 32, 117, 112, 111, 110, 32, 97, 257}};
-  std::vector<int64_t> stream_;  // 28 tokens
-  std::shared_ptr<const TokenFile> file_;
-  ConfigNode trained_with_ = ConfigNode::make_map();
-  EvalTable table_;
-};
 
 // NLL of each of `ids` but the first under a model of blocks, with padding in front or without it.
 std::vector<double> block_nll(const BlockModel& model, std::span<const int64_t> ids) {
@@ -361,7 +289,7 @@ TEST_F(NllTest, MistakesAreNamed) {
   EXPECT_EQ(error_of([&] { run({.chunk = 4, .mask_documents = true}); }, kExitUsage),
             "--chunk needs windows without document masks; give --mask-documents false");
   EXPECT_EQ(error_of([&] { run({.skip = 100}); }, kExitUsage),
-            "nothing to score: --skip and the model's unscored prefix leave no target");
+            "nothing to score: --skip, --last and the model's unscored prefix leave no target");
   EXPECT_EQ(error_of([&] { unigram_nll(*file_, 200); }),
             data_ + ": holds token 257, the model's vocabulary ends at 199");
   EXPECT_EQ(error_of([&] { evaluations().front().run(ConfigNode::make_map(), {}); }, kExitUsage),
@@ -380,9 +308,9 @@ TEST_F(NllTest, TokensOfAnotherTokenizerAreRefused) {
   TokenFileWriter other(folder_ / "other", kVocabulary);
   other.add_document(documents_[3]);
   other.publish();
-  EXPECT_EQ(run({.data = folder_ / "other"}).size(), 1u);  // which says nothing
+  EXPECT_EQ(run({.data = {folder_ / "other"}}).size(), 1u);  // which says nothing
   EXPECT_EQ(
-      error_of([&] { run({.data = folder_ / "other", .unigram = data_ + ".idx"}); }, kExitUsage),
+      error_of([&] { run({.data = {folder_ / "other"}, .unigram = data_ + ".idx"}); }, kExitUsage),
       data_ + ".idx" + message);
 }
 
@@ -394,8 +322,11 @@ TEST_F(NllTest, HeaderlessFilesAreScoredAsIndexedOnes) {
   }
   const std::string path = folder_ / "raw.bin";
   write_file(path, raw);
-  const NllConfig headerless = {
-      .data = path, .data_dtype = "uint16", .eos_id = 257, .mask_documents = true, .unigram = path};
+  const NllConfig headerless = {.data = {path},
+                                .data_dtype = "uint16",
+                                .eos_id = 257,
+                                .mask_documents = true,
+                                .unigram = path};
   const auto expected = run({.mask_documents = true, .unigram = data_}), found = run(headerless);
   ASSERT_EQ(found.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {
@@ -409,18 +340,18 @@ TEST_F(NllTest, HeaderlessFilesAreScoredAsIndexedOnes) {
     return log.starts_with("warning: ") ? log.substr(0, log.find('\n')) : "";
   };
   EXPECT_EQ(warning(headerless), "");
-  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .mask_documents = true}),
+  EXPECT_EQ(warning({.data = {path}, .data_dtype = "uint16", .mask_documents = true}),
             "warning: " + path +
                 " has no eos_id, so that it is one document: document masks have no effect on "
                 "runs/recurrent");
-  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .eos_id = 3, .mask_documents = true}),
+  EXPECT_EQ(warning({.data = {path}, .data_dtype = "uint16", .eos_id = 3, .mask_documents = true}),
             "warning: " + path +
                 " holds no token 3, so that it is one document: document masks have no effect on "
                 "runs/recurrent");
-  EXPECT_EQ(warning({.data = path, .data_dtype = "uint16", .eos_id = 257}),
+  EXPECT_EQ(warning({.data = {path}, .data_dtype = "uint16", .eos_id = 257}),
             "warning: --eos-id has no effect on runs/recurrent: it is scored without document "
             "masks");
-  EXPECT_EQ(error_of([&] { run({.data = path}); }),
+  EXPECT_EQ(error_of([&] { run({.data = {path}}); }),
             path +
                 ": has no raw.idx beside it and does not begin with LITPKDS; a headerless file "
                 "needs its dtype, uint16 or uint32");
@@ -436,7 +367,7 @@ TEST_F(NllTest, TheRegistryNamesEveryOption) {
     std::replace(option.begin(), option.end(), '_', '-');
     EXPECT_NE(nll.help.find(option), std::string::npos) << option;
   }
-  EXPECT_EQ(keys.size(), 12u);
+  EXPECT_EQ(keys.size(), 24u);
 }
 
 }  // namespace
