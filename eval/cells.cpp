@@ -82,17 +82,19 @@ void CellRunner::measure(std::span<const Cell> cells, std::span<const size_t> ro
     mine = record.dump(-1, ' ', false, Json::error_handler_t::replace);
   };
   control_ ? on_all_ranks(*control_, act) : act();
-  const std::vector<std::string> texts =
-      control_ ? texts_of_all(*control_, mine) : std::vector<std::string>{mine};
+  std::vector<Json> records;
+  for (const std::string& text :
+       control_ ? texts_of_all(*control_, mine) : std::vector<std::string>{mine})
+    if (!text.empty()) records.push_back(Json::parse(text));
   const auto keep = [&] {
-    for (size_t r = 0; r < round.size() && out_; ++r) out_->write(Json::parse(texts[r]));
+    for (const Json& record : records)
+      if (out_) out_->write(record);
     if (out_) out_->sync();
   };
   control_ ? on_first(*control_, keep) : keep();
-  for (size_t r = 0; r < round.size(); ++r) {
-    const Json record = Json::parse(texts[r]);
+  for (const Json& record : records) {
     if (rank() == 0 && on_record_) on_record_(record);
-    done_.insert_or_assign(cell_hash(cells[round[r]].identity), record);
+    done_.insert_or_assign(get_string(record, kCell), record);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 
 #include "core/error.h"
 #include "eval/needle_words.h"
@@ -13,7 +14,6 @@ namespace {
 
 constexpr size_t kLeastText = size_t{64} << 10;
 constexpr int64_t kShortestPairs = 16, kShortestDense = 56, kShortestNeedle = 120;
-constexpr uint64_t kLargestNumber = 50000;
 constexpr int64_t kNeedleTokens = 35;  // of a needle or of a question with its answer, generously
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -30,27 +30,25 @@ std::vector<std::string> words_of(const std::string& text) {
   return {words.begin(), words.end()};
 }
 
+// Low and high included; low where high is below it.
+int64_t between(Draws& draws, int64_t low, int64_t high) {
+  return low + draws.below(std::max(low, high) - low + 1);
+}
+
+template <typename T>
+const T& one_of(Draws& draws, std::span<const T> list) {
+  return list[static_cast<size_t>(draws.below(static_cast<int64_t>(list.size())))];
+}
+
+template <typename T>
+void shuffle(Draws& draws, std::vector<T>& list) {
+  for (size_t i = list.size(); i > 1; --i)
+    std::swap(list[i - 1], list[static_cast<size_t>(draws.below(static_cast<int64_t>(i)))]);
+}
+
+std::string number(Draws& draws) { return draw_word(WordKind::kNumber, draws); }
+
 }  // namespace
-
-/// The numbers of one sample, one after the other.
-class RetrievalSamples::Draws {
- public:
-  explicit Draws(RandomStream stream) : stream_(stream) {}
-  size_t below(size_t n) { return static_cast<size_t>(stream_.below(next_++, n)); }
-  int64_t between(int64_t low, int64_t high) {  // both included
-    return low + static_cast<int64_t>(below(static_cast<size_t>(std::max(low, high) - low + 1)));
-  }
-  double uniform() { return stream_.uniform(next_++); }
-  std::string number() { return std::to_string(1 + below(kLargestNumber)); }
-  template <typename T>
-  void shuffle(std::vector<T>& list) {
-    for (size_t i = list.size(); i > 1; --i) std::swap(list[i - 1], list[below(i)]);
-  }
-
- private:
-  RandomStream stream_;
-  uint64_t next_ = 0;
-};
 
 struct RetrievalSamples::Draft {
   std::string text;
@@ -97,8 +95,8 @@ int64_t RetrievalSamples::tokens(const std::string& text) const {
 }
 
 std::string RetrievalSamples::key(Draws& draws) const {
-  if (draws.uniform() < config_.word_keys) return words_[draws.below(words_.size())];
-  return std::string(needle_cities()[draws.below(needle_cities().size())]);
+  if (draws.uniform() < config_.word_keys) return one_of(draws, std::span<const std::string>(words_));
+  return std::string(one_of(draws, needle_cities()));
 }
 
 std::vector<std::string> RetrievalSamples::keys(Draws& draws, size_t n) const {
@@ -114,7 +112,7 @@ std::vector<std::string> RetrievalSamples::keys(Draws& draws, size_t n) const {
 std::string RetrievalSamples::filler(Draws& draws, size_t bytes) const {
   bytes = std::min(bytes, text_.size() / 2);
   if (bytes == 0) return "";
-  size_t begin = draws.below(text_.size() - bytes);
+  auto begin = static_cast<size_t>(draws.below(static_cast<int64_t>(text_.size() - bytes)));
   begin = text_.find(' ', begin);
   if (begin == std::string::npos || begin + bytes >= text_.size()) begin = 0;
   const size_t end = text_.find(' ', begin + bytes);
@@ -123,44 +121,44 @@ std::string RetrievalSamples::filler(Draws& draws, size_t bytes) const {
 
 RetrievalSamples::Draft RetrievalSamples::pairs(Draws& draws) const {
   const std::vector<std::string> pool =
-      keys(draws, static_cast<size_t>(draws.between(1, std::max<int64_t>(1, config_.length / 12))));
+      keys(draws, static_cast<size_t>(between(draws, 1, std::max<int64_t>(1, config_.length / 12))));
   const bool in_words = draws.uniform() < 0.5;
   std::map<std::string, std::string> numbers;
   Draft draft;
   // A token is a byte at least, so that the sample is full.
   while (draft.text.size() < static_cast<size_t>(config_.length) * 8) {
-    const std::string& key = pool[draws.below(pool.size())];
+    const std::string& key = one_of(draws, std::span<const std::string>(pool));
     draft.text += in_words ? yoco_answer_prefix(key) : key + " ";
-    const auto [number, is_first] = numbers.try_emplace(key);
-    if (is_first) number->second = draws.number();
-    is_first ? void(draft.text += number->second + " . ") : draft.add_answer(number->second);
+    const auto [entry, is_first] = numbers.try_emplace(key);
+    if (is_first) entry->second = number(draws);
+    is_first ? void(draft.text += entry->second + " . ") : draft.add_answer(entry->second);
   }
   return draft;
 }
 
 RetrievalSamples::Draft RetrievalSamples::dense(Draws& draws) const {
-  const auto most = static_cast<size_t>(std::max<int64_t>(1, config_.length / (2 * kNeedleTokens)));
+  const int64_t most = std::max<int64_t>(1, config_.length / (2 * kNeedleTokens));
   std::vector<std::pair<std::string, std::string>> needles;
-  for (std::string& key : keys(draws, 1 + draws.below(most)))
-    needles.emplace_back(std::move(key), draws.number());
+  for (std::string& key : keys(draws, static_cast<size_t>(1 + draws.below(most))))
+    needles.emplace_back(std::move(key), number(draws));
   Draft draft;
   for (const auto& [key, number] : needles)
-    draft.text += filler(draws, draws.below(24)) + yoco_needle(key, number);
-  draws.shuffle(needles);
+    draft.text += filler(draws, static_cast<size_t>(draws.below(24))) + yoco_needle(key, number);
+  shuffle(draws, needles);
   for (const auto& [key, number] : needles) draft.add_question(key, number);
   return draft;
 }
 
 RetrievalSamples::Draft RetrievalSamples::needle(Draws& draws) const {
   const int64_t room = config_.length - 1 - tokens(std::string(kYocoInstruction));
-  const int64_t n = draws.between(1, std::min<int64_t>(8, room / kNeedleTokens - 1));
+  const int64_t n = between(draws, 1, std::min<int64_t>(8, room / kNeedleTokens - 1));
   const int64_t asked =
-      draws.between(1, std::min({int64_t{4}, n, room / kNeedleTokens - n}));
+      between(draws, 1, std::min({int64_t{4}, n, room / kNeedleTokens - n}));
   std::vector<std::pair<std::string, std::string>> needles;
   for (std::string& key : keys(draws, static_cast<size_t>(n)))
-    needles.emplace_back(std::move(key), draws.number());
+    needles.emplace_back(std::move(key), number(draws));
   std::vector<std::pair<std::string, std::string>> questions = needles;
-  draws.shuffle(questions);
+  shuffle(draws, questions);
   questions.resize(static_cast<size_t>(asked));
 
   int64_t fixed = 0;
@@ -172,7 +170,7 @@ RetrievalSamples::Draft RetrievalSamples::needle(Draws& draws) const {
   std::string middle = filler(draws, static_cast<size_t>(left * bytes_per_token_ * 0.93));
   std::vector<size_t> places;  // in the text before any needle is in it
   for (int64_t i = 0; i < n; ++i) {
-    const size_t space = middle.empty() ? middle.npos : middle.rfind(' ', draws.below(middle.size()));
+    const size_t space = middle.empty() ? middle.npos : middle.rfind(' ', static_cast<size_t>(draws.below(static_cast<int64_t>(middle.size()))));
     places.push_back(space == middle.npos ? 0 : space + 1);
   }
   std::sort(places.rbegin(), places.rend());

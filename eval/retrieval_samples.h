@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "core/random.h"
 #include "data/tokenizer.h"
+#include "eval/needle_draws.h"
 
 // Training text from which a small model learns to retrieve: keys with numbers, then questions about them, in YOCO's needle wording (eval/needle_words.h). Three kinds of samples, from easy to hard;
 // a curriculum mixes them at growing lengths.
@@ -35,7 +35,6 @@ class RetrievalSamples {
   Sample operator()(int64_t k) const;
 
  private:
-  class Draws;
   struct Draft;  // text, and which bytes of it are answers
   std::string key(Draws& draws) const;
   std::vector<std::string> keys(Draws& draws, size_t n) const;

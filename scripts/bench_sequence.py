@@ -8,11 +8,11 @@ Ranks are processes of one thread over Gloo.
 
   .venv/bin/python scripts/bench_sequence.py [--memory 1.0] [--out results/sequence.json]
 """
-import argparse, json, os, random, shutil, socket, statistics, subprocess, sys, tempfile
+import argparse, json, os, shutil, socket, statistics, subprocess, sys, tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TANDEM = ROOT / "build/release/tandem"
+from bench_ranks import TANDEM, make_data
+
 MODELS = {
     "yoco": """  family: yoco
   d_model: 128
@@ -80,9 +80,7 @@ def main():
     parser.add_argument("--out", default=None)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tandem-bench-sequence-"))
-    rng = random.Random(1)
-    (folder / "text.txt").write_text(" ".join(rng.choice(["block", "key", "value", "cache", "decoder", "gate"]) for _ in range(400_000)))
-    subprocess.run([TANDEM, "data", "tokenize", "--tokenizer", "bytes", "--input", folder / "text.txt", "--output", folder / "train"], check=True, capture_output=True)
+    make_data(folder)
     result = {"command": "scripts/bench_sequence.py " + " ".join(sys.argv[1:]), "cores": os.cpu_count(), "load_before": os.getloadavg()[0], "limit_gib": arguments.memory, "longest": [], "chain": []}
     for ranks in (1, 2, 4):
         seconds, _ = train(folder, "retention", ranks, 4096 * ranks, arguments.steps)

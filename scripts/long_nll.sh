@@ -8,7 +8,7 @@
 # The text is the King James Bible (Debian package bible-kjv), repeated until it is long enough: most of it was in the training data, so the loss
 # says what it takes to score long text, not how well the model would do on another.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-source scripts/text.sh  # made_from
+source scripts/text.sh
 run=${1:-runs/quickstart/yoco}
 out=${OUT:-runs/long_nll}
 results=${RESULTS:-results/long_nll.jsonl}
@@ -29,9 +29,8 @@ if [ -z "$tokenizer" ]; then tokenizer=bytes; fi
 made_from "$out" "TEXT=${TEXT:-} TOKENIZER=$(cat "$tokenizer" 2>/dev/null | sha256sum | cut -c 1-16)"
 if [ -n "${TEXT:-}" ]; then
   cp "$TEXT" "$out/once.txt"
-elif [ ! -s "$out/once.txt" ]; then
-  bible -f gen1:1-rev22:21 | sed 's/^[^ ]* //' >"$out/once.txt.partial"  # without verse numbers
-  mv "$out/once.txt.partial" "$out/once.txt"
+else
+  bible_text "$out/once.txt"
 fi
 copies=1
 while [ ! -s "$out/text.idx" ] || [ "$(tokens_of "$out/text")" -le "$needed" ]; do

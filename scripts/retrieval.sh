@@ -3,6 +3,7 @@
 #   scripts/retrieval.sh                      trains the five models of configs/retrieval, scores them, draws the heat map
 #   MODELS="yoco" LENGTHS=256,1024 scripts/retrieval.sh    some of them, at some lengths
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source scripts/text.sh
 source scripts/retrieval_data.sh
 build_tandem release
 out=runs/retrieval            # where configs/retrieval look for their data

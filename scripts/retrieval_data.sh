@@ -1,4 +1,4 @@
-# Sourced by scripts/retrieval.sh: text, vocabulary and training samples for retrieval.
+# Sourced by scripts/retrieval.sh after scripts/text.sh: text, vocabulary and training samples for retrieval.
 
 # samples TANDEM OUT LENGTH COUNT PAIRS DENSE NEEDLE: OUT/data/lengthLENGTH.
 samples() {
@@ -12,10 +12,7 @@ samples() {
 prepare_retrieval() {
   local tandem=$1 out=$2
   mkdir -p "$out/data"
-  if [ ! -s "$out/data/text.txt" ]; then
-    bible -f gen1:1-rev22:21 | awk '{ sub(/^[^ ]+ /, ""); print }' >"$out/data/text.txt.partial"
-    mv "$out/data/text.txt.partial" "$out/data/text.txt"
-  fi
+  bible_text "$out/data/text.txt"
   [ -s "$out/data/train.txt" ] || head -c $(($(stat -c %s "$out/data/text.txt") * 95 / 100)) "$out/data/text.txt" >"$out/data/train.txt"
   [ -s "$out/data/tokenizer.model" ] || "$tandem" data train-tokenizer --input "$out/data/train.txt" --vocab-size 768 --output "$out/data/tokenizer.model"
   samples "$tandem" "$out" 32 7680 1 0 0

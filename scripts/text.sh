@@ -31,6 +31,14 @@ prepare_text() {
   fi
 }
 
+# bible_text FILE: the King James Bible, a verse a line, without verse numbers.
+bible_text() {
+  if [ ! -s "$1" ]; then
+    bible -f gen1:1-rev22:21 | sed 's/^[^ ]* //' >"$1.partial"
+    mv "$1.partial" "$1"
+  fi
+}
+
 # made_from OUT TEXT: OUT is not used again for anything but what TEXT says.
 made_from() {
   mkdir -p "$1"
