@@ -1,5 +1,7 @@
 #include "cli/convert.h"
 
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -227,6 +229,9 @@ int run_convert(int argc, const char* const* argv) {
   if (const auto code = parse_arguments(app, argc, argv)) return *code;
   conversion.dtype = dtype == "float16" ? torch::kFloat16 : parse_dtype(dtype);
   if (*max_file_option) conversion.max_file_bytes = max_file_bytes;
+  // Tensors one after another: each goes back to the system, where the heap would keep holes
+  // between aligned blocks.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   while (conversion.to.size() > 1 && conversion.to.ends_with('/')) conversion.to.pop_back();
   import_command->parsed() ? import_model(conversion) : export_model(conversion);
   std::printf("%s\n", conversion.to.c_str());

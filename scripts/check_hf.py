@@ -50,7 +50,10 @@ def rounded_logits(folder, tokens):
     with torch.no_grad():
         if config["model_type"] == "yoco":
             return fla_logits(config, {name: t.bfloat16().float() for name, t in tensors_of(folder).items()}, tokens)
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).bfloat16().float()(tokens).logits
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        for parameter in model.parameters():  # not the buffers, whose rotary frequencies stay float32
+            parameter.copy_(parameter.bfloat16())
+        return model(tokens).logits
 
 
 def compare(case, actual, expected, records):

@@ -2,7 +2,7 @@
 """Measures the memory that `tandem convert` needs: a Llama-shaped folder of sparse files (holes, which take no disk) goes in and out again.
 
     scripts/convert_memory.py                1.4B: about 9 GB of disk for the checkpoint and what is written back
-    scripts/convert_memory.py --shape 13b    13B: about 80 GB
+    scripts/convert_memory.py --shape 13b    13B: about 80 GB; 13b-8-layers and 13b-16-layers have tensors of that size and need 18 and 33 GB
 Fails where the peak of a process is above a fixed part for the program and four times the largest tensor in float32.
 """
 import argparse
@@ -18,6 +18,8 @@ import time
 SHAPES = {  # d_model, ffn_dim, n_layers, n_heads, vocab_size
     "160m": (768, 2048, 12, 12, 32000),
     "1.4b": (2048, 5632, 26, 16, 32000),
+    "13b-8-layers": (5120, 13824, 8, 40, 32000),  # tensors as large as those of 13B
+    "13b-16-layers": (5120, 13824, 16, 40, 32000),
     "13b": (5120, 13824, 40, 40, 32000),
 }
 PROGRAM_BYTES = 700 << 20  # LibTorch and the program, before any weight

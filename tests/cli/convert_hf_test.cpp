@@ -85,8 +85,8 @@ TEST_F(HfConvertTest, LargeModelsAreDividedIntoFiles) {
     if (!is_weight_file(file)) continue;
     files.push_back(file);
     uint64_t bytes = 0;
-    for (const auto& entry : SafetensorsReader(folder_ / ("back/" + file)).entries())
-      bytes += entry.bytes();
+    const SafetensorsReader reader(folder_ / ("back/" + file));
+    for (const auto& entry : reader.entries()) bytes += entry.bytes();
     EXPECT_LE(bytes, 12'000u) << file;
     total += bytes;
   }
