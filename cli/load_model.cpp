@@ -35,7 +35,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const Checkpoint& checkpoint, const Conf
 
 std::string hash_of_file(const std::string& path) {
   const std::string text = read_text(path);
-  return sha256_hex(std::as_bytes(std::span(text)));
+  return sha256_hex(text);
 }
 
 /// Of a checkpoint, its weights without storage.

@@ -20,7 +20,7 @@ Mesh connect(const Launch& launch, const MeshShape& shape,
                     communication.save_seconds};
   options.checked = communication.checked;
   options.cuda = device.is_cuda();
-  options.fingerprint = sha256_hex(std::as_bytes(std::span(work)));
+  options.fingerprint = sha256_hex(work);
   return make_mesh(launch, shape, options);
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace tandem {
 
@@ -14,6 +15,9 @@ uint32_t crc32c_portable(std::span<const std::byte> data, uint32_t crc = 0);
 
 /// SHA-256 (FIPS 180-4) as 64 hex digits. Uses the SHA instructions where the CPU has them.
 std::string sha256_hex(std::span<const std::byte> data);
+inline std::string sha256_hex(std::string_view text) {
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
 /// The same without them.
 std::string sha256_hex_portable(std::span<const std::byte> data);
 

@@ -23,8 +23,6 @@ constexpr size_t kShaDigits = 64;
 constexpr int64_t kMost = int64_t{1} << 53;  // of steps, bytes and elements
 constexpr size_t kMostDimensions = 16;
 
-std::string sha256_of(std::string_view text) { return sha256_hex(std::as_bytes(std::span(text))); }
-
 ordered_json json_of(const ManifestFile& file) {
   ordered_json out = {{"bytes", file.bytes}, {"crc32c", crc32c_text(file.crc32c)}};
   if (!file.tensors) return out;
@@ -56,7 +54,7 @@ void check_own_sha(std::string_view text, const std::string& path) {
   if (!shaped) throw bad_file(path, "does not end with its sha256, it is damaged or cut short");
   const size_t digits = text.size() - kShaAfter.size() - kShaDigits;
   const std::string recorded(text.substr(digits, kShaDigits));
-  const std::string found = sha256_of(std::string(text).erase(digits, kShaDigits));
+  const std::string found = sha256_hex(std::string(text).erase(digits, kShaDigits));
   if (found != recorded)
     throw bad_file(path,
                    "is damaged: its SHA-256 is " + found + ", it records " + one_line(recorded));
@@ -194,7 +192,7 @@ std::string manifest_text(const Manifest& manifest) {
                                {"files", std::move(files)},
                                {"sha256", ""}};
   std::string text = object.dump(2) + "\n";
-  return text.insert(text.size() - kShaAfter.size(), sha256_of(text));
+  return text.insert(text.size() - kShaAfter.size(), sha256_hex(text));
 }
 
 Manifest parse_manifest(std::string_view text, const std::string& path) {

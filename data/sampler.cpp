@@ -309,7 +309,7 @@ std::string Sampler::data_hash() const {
                                  specs_[i].upsample_from, specs_[i].upsample_times})
       parts += std::to_string(number) + "\n";
   }
-  return sha256_hex(std::as_bytes(std::span(parts))).substr(0, 16);
+  return sha256_hex(parts).substr(0, 16);
 }
 
 }  // namespace tandem

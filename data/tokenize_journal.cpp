@@ -106,7 +106,7 @@ std::string fingerprint(const Tokenizer& tokenizer, const TokenizeJob& job,
                     {"specials", static_cast<int>(job.specials)},
                     {"files", list}};
   const std::string text = all.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return sha256_hex(std::as_bytes(std::span(text)));
+  return sha256_hex(text);
 }
 
 std::optional<TokenizePlace> TokenizeJournal::read() const {

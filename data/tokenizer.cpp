@@ -76,7 +76,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, Specials specials)
 std::string tokenizer_hash(const Tokenizer& tokenizer) {
   // The name ends at its newline, so no other pair gives the same bytes.
   const std::string bytes = tokenizer.file_name() + "\n" + tokenizer.model_bytes();
-  return sha256_hex(std::as_bytes(std::span(bytes)));
+  return sha256_hex(bytes);
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& name_or_path) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace tandem {
 
@@ -17,7 +18,14 @@ double quantile(std::span<const double> sorted, double q) {
   const double at = q * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<size_t>(at);
   const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  const double part = at - static_cast<double>(below);
+  if (part == 0 || sorted[below] == sorted[above]) return sorted[below];  // infinite ones as well
+  return sorted[below] + part * (sorted[above] - sorted[below]);
+}
+
+Interval percentile_interval(std::vector<double> values, double level) {
+  std::sort(values.begin(), values.end());
+  return {quantile(values, (1 - level) / 2), quantile(values, (1 + level) / 2)};
 }
 
 Bootstrap bootstrap(
@@ -33,11 +41,8 @@ Bootstrap bootstrap(
     values.resize(numbers.size());
     for (size_t k = 0; k < numbers.size(); ++k) values[k].push_back(numbers[k]);
   }
-  for (auto& sample : values) {
-    std::sort(sample.begin(), sample.end());
-    made.intervals.push_back(
-        {quantile(sample, (1 - level) / 2), quantile(sample, (1 + level) / 2)});
-  }
+  for (auto& sample : values)
+    made.intervals.push_back(percentile_interval(std::move(sample), level));
   return made;
 }
 

@@ -17,8 +17,12 @@ struct Interval {
 /// `n` run numbers drawn with replacement: resample number `b`.
 std::vector<size_t> resample(size_t n, const RandomStream& stream, uint64_t b);
 
-/// The share `q` of `sorted` lies at or below it, between neighbours linearly.
+/// The share `q` of `sorted` lies at or below it, between neighbours linearly. Values may be
+/// infinite.
 double quantile(std::span<const double> sorted, double q);
+
+/// Where the share `level` in the middle of `values` lies: 0.9 leaves 5 % on either side.
+Interval percentile_interval(std::vector<double> values, double level);
 
 struct Bootstrap {
   std::vector<Interval> intervals;  // of each number; empty when no resample was good

@@ -19,7 +19,7 @@ std::string kept_lines(const std::string& path) { return exists(path) ? read_tex
 
 std::string cell_hash(const Json& identity) {
   const std::string text = nlohmann::json(identity).dump();  // keys sorted
-  return sha256_hex(std::as_bytes(std::span(text))).substr(0, 16);
+  return sha256_hex(text).substr(0, 16);
 }
 
 CellRunner::CellRunner(const std::string& path, Communicator* control,

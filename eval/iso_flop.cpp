@@ -62,11 +62,6 @@ std::optional<double> lowest_of(const IsoFlopCurve& curve, std::span<const size_
   return parabola ? parabola->lowest() : std::nullopt;
 }
 
-Interval interval_of(std::vector<double> values, double level) {
-  std::sort(values.begin(), values.end());
-  return {quantile(values, (1 - level) / 2), quantile(values, (1 + level) / 2)};
-}
-
 }  // namespace
 
 double Parabola::at(double n) const {
@@ -136,7 +131,7 @@ IsoFlop iso_flop(std::span<const ScalingRun> runs, int64_t resamples, double lev
     }
     // Three runs are on their parabola whichever are drawn: that says nothing of its error.
     if (curve.n.size() <= kFewestSizes || good.empty()) continue;
-    const Interval logs = interval_of(good, level);
+    const Interval logs = percentile_interval(good, level);
     curve.best_n_interval = Interval{std::exp(logs.low), std::exp(logs.high)};
     curve.resamples_with_minimum = static_cast<double>(good.size()) / static_cast<double>(usable);
   }
@@ -156,7 +151,7 @@ IsoFlop iso_flop(std::span<const ScalingRun> runs, int64_t resamples, double lev
   const bool all_exact =
       std::none_of(made.curves.begin(), made.curves.end(),
                    [](const auto& curve) { return curve.best_n_interval.has_value(); });
-  if (!exponents.empty() && !all_exact) made.exponent_interval = interval_of(exponents, level);
+  if (!exponents.empty() && !all_exact) made.exponent_interval = percentile_interval(exponents, level);
   return made;
 }
 

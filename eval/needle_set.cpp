@@ -67,7 +67,7 @@ std::string needle_set_hash(const NeedleSetConfig& config, const Tokenizer& toke
   all["remove_needle"] = config.remove_needle;
   all["tokenizer"] = tokenizer_hash(tokenizer);
   const std::string text = all.dump();
-  return sha256_hex(std::as_bytes(std::span(text))).substr(0, 16);
+  return sha256_hex(text).substr(0, 16);
 }
 
 std::vector<NeedleSample> needle_set(const NeedleSetConfig& config, const Tokenizer& tokenizer) {

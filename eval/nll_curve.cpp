@@ -35,7 +35,7 @@ std::vector<int64_t> log_edges(int64_t positions, int64_t n) {
 Json finite(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
 Json interval_json(const std::optional<Interval>& interval) {
-  return interval ? Json::array({finite((*interval)[0]), finite((*interval)[1])}) : Json();
+  return interval ? Json::array({finite(interval->low), finite(interval->high)}) : Json();
 }
 
 }  // namespace

@@ -41,24 +41,12 @@ Line line_through(std::span<const double> g, std::span<const double> y, std::spa
   return line;
 }
 
-Interval percentiles(std::vector<double> values, double level) {
-  std::sort(values.begin(), values.end());
-  const auto at = [&](double share) {
-    const double place = share * static_cast<double>(values.size() - 1);
-    const auto below = static_cast<size_t>(place);
-    const size_t above = std::min(below + 1, values.size() - 1);
-    const double part = place - static_cast<double>(below);
-    return part == 0 ? values[below] : values[below] + part * (values[above] - values[below]);
-  };
-  return {at((1 - level) / 2), at((1 + level) / 2)};
-}
-
 std::string why_not_separated(const FittedPowerLaw& fitted) {
   constexpr double kTolerance = 1e-6;
   if (!fitted.fit) return "fewer than 4 points";
   if (!fitted.b) return "one unit cannot be drawn anew";
   const auto [low, high] = *fitted.b;
-  if ((*fitted.slope)[0] <= 0 && (*fitted.slope)[1] >= 0)
+  if (fitted.slope->holds(0))
     return "the curve is flat: the interval of its slope contains 0";
   if (low <= kTolerance && high >= -kTolerance) return "the interval of b contains 0";
   if (high < 0) return "b is below 0: the curve does not level off";
@@ -145,18 +133,17 @@ FittedPowerLaw fit_power_law(const std::vector<double>& n, int64_t units, const 
   FittedPowerLaw fitted{.fit = fit_of(std::vector<int64_t>(static_cast<size_t>(units), 1))};
   std::vector<double> a, b, c, slope;
   for (int64_t r = 0; r < resamples && units > 1 && fitted.fit; ++r) {
-    const RandomStream draws = random.fork(static_cast<uint64_t>(r));
     std::vector<int64_t> times(static_cast<size_t>(units));
-    for (int64_t u = 0; u < units; ++u)
-      ++times[draws.below(static_cast<uint64_t>(u), static_cast<uint64_t>(units))];
+    for (const size_t unit : resample(times.size(), random, static_cast<uint64_t>(r)))
+      ++times[unit];
     const auto found = fit_of(times);
     if (!found) continue;  // hardly any point was drawn
     a.push_back(found->law.a), b.push_back(found->law.b), c.push_back(found->law.c);
     slope.push_back(found->slope);
   }
   if (!b.empty()) {
-    fitted.a = percentiles(a, level), fitted.b = percentiles(b, level);
-    fitted.c = percentiles(c, level), fitted.slope = percentiles(slope, level);
+    fitted.a = percentile_interval(a, level), fitted.b = percentile_interval(b, level);
+    fitted.c = percentile_interval(c, level), fitted.slope = percentile_interval(slope, level);
   }
   fitted.why = why_not_separated(fitted);
   return fitted;

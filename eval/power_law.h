@@ -1,5 +1,4 @@
 #pragma once
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "core/random.h"
+#include "eval/bootstrap.h"
 
 namespace tandem {
 
@@ -39,8 +39,6 @@ class PowerLawFitter {
   double mean_log_n_ = 0;
   std::vector<std::vector<double>> bases_;  // of the grid's exponents
 };
-
-using Interval = std::array<double, 2>;
 
 /// A fit with intervals from units (windows, documents) drawn anew with replacement.
 struct FittedPowerLaw {

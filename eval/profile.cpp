@@ -71,7 +71,7 @@ class ProfiledModel {
     const ConfigNode* section = shapes_.config.find("model");
     const std::string text = section ? to_yaml(*section) : "";
     const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(); };
-    json.update({{"model_config", sha256_hex(std::as_bytes(std::span(text))).substr(0, 16)},
+    json.update({{"model_config", sha256_hex(text).substr(0, 16)},
                  {"length", length},
                  {"prompt_length", tokens.prompt},
                  {"decode_length", tokens.generated},

@@ -73,7 +73,7 @@ Task parse_task(std::string_view yaml, const std::string& source) {
   task.ending = compile(definition.ending, "ending", source);
   task.target = compile(definition.target, "target", source);
   task.counted = compile(definition.counted, "counted", source);
-  task.hash = sha256_hex(std::as_bytes(std::span(yaml)));
+  task.hash = sha256_hex(yaml);
   return task;
 }
 

@@ -201,7 +201,7 @@ void cut_front(TokenRequest& request, int64_t max_length) {
 
 TaskDocuments read_documents(const std::string& path, const TaskDefinition& task, int64_t limit) {
   const std::string text = read_text(path);
-  TaskDocuments result{.path = path, .hash = sha256_hex(std::as_bytes(std::span(text)))};
+  TaskDocuments result{.path = path, .hash = sha256_hex(text)};
   size_t begin = 0;
   for (int64_t line = 1; begin < text.size() && (limit == 0 || line <= limit); ++line) {
     const size_t end = std::min(text.find('\n', begin), text.size());

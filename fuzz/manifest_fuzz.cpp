@@ -23,7 +23,7 @@ std::string signed_text(std::string text) {
   const size_t at = text.rfind(kBefore);
   text = (at == text.npos ? text : text.substr(0, at)).append(kBefore);
   const std::string without_digits = text + std::string(kAfter);
-  return text.append(tandem::sha256_hex(std::as_bytes(std::span(without_digits)))).append(kAfter);
+  return text.append(tandem::sha256_hex(without_digits)).append(kAfter);
 }
 
 /// Readers compute with these: every element of the piece must lie in its slice, and that in the

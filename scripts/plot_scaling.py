@@ -49,12 +49,12 @@ def log_axis(axis, unit):
     axis.tick_params(axis="x", labelrotation=30)
 
 
-def finish(axis, title, x_label, legend=True):
+def finish(axis, title, x_label):
     axis.set_title(title)
     axis.set_xlabel(x_label)
     axis.set_ylabel("loss (nats per token)")
-    if legend:
-        axis.legend(fontsize=8)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axis.legend(fontsize=8)
 
 
 def draw_parameters(axis, groups, styles, options):
@@ -70,10 +70,35 @@ def draw_parameters(axis, groups, styles, options):
     finish(axis, "Loss by size", "parameters" if options.parameters == "all" else "parameters beside embeddings")
 
 
+def draw_runs(axis, groups, styles, options):
+    """Runs of nearly one size, such as an ablation's, by name."""
+    runs = sorted((run for runs in groups.values() for run in runs), key=lambda run: run[options.loss_key], reverse=True)
+    for group in groups:
+        colour, marker = styles[group]
+        places = [i for i, run in enumerate(runs) if run.get("group", "all") == group]
+        axis.plot([runs[i][options.loss_key] for i in places], places, color=colour, marker=marker, markersize=6, linewidth=0)
+    axis.set_yticks(range(len(runs)), [run["run"] for run in runs])
+    axis.set_title("Loss by run")
+    axis.set_xlabel("loss (nats per token)")
+
+
+def of_one_size(groups, options):
+    sizes = [run[options.n_key] for runs in groups.values() for run in runs]
+    return max(sizes) < 1.2 * min(sizes)
+
+
 def compute_label(fit):
-    low, high = fit.get("intervals", {}).get("b", (None, None))
-    interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{fit['group']}: {fit['a']:.3g} C^-{fit['b']:.2f}{interval} + {fit['c']:.2f}" + ("" if fit["separated"] else "  (not separated)")
+    if not fit["separated"]:
+        return f"{fit['group']}: exponent not separated"
+    low, high = fit["intervals"]["b"]
+    return f"{fit['group']}: {fit['a']:.3g} C^{-fit['b']:.2f} [{-high:.2f}, {-low:.2f}] + {fit['c']:.2f}"
+
+
+def around(values):
+    """Limits that the points decide: fits may leave them far behind."""
+    low, high = min(values), max(values)
+    margin = 0.08 * (high - low) or 0.1
+    return low - 2 * margin, high + 3 * margin  # room for the legend
 
 
 def draw_compute(axis, groups, fits, styles, options):
@@ -87,11 +112,12 @@ def draw_compute(axis, groups, fits, styles, options):
             continue
         curve = fit["curve"]
         x = [point["compute"] for point in curve]
-        axis.plot(x, [point["loss"] for point in curve], color=colour, linewidth=1.6, label=compute_label(fit))
-        if "interval" in curve[0]:
+        axis.plot(x, [point["loss"] for point in curve], color=colour, linewidth=1.6, linestyle="-" if fit["separated"] else "--", label=compute_label(fit))
+        if "interval" in curve[0] and fit["separated"]:
             low, high = zip(*([math.nan if edge is None else edge for edge in point["interval"]] for point in curve))
             axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     log_axis(axis, "")
+    axis.set_ylim(*around([run[options.loss_key] for runs in groups.values() for run in runs]))
     if of_group:
         level = next(iter(of_group.values()))["level"]
         finish(axis, f"Loss by compute, fits with {100 * level:g} % intervals", "training FLOPs")
@@ -142,7 +168,8 @@ def draw_front(axis, record, styles, key, front, unit, x_label):
 def draw(groups, fits, options):
     iso_flop = [fit for fit in fits if fit["fit"] == "iso_flop" and fit["budgets"]]
     pareto = [fit for fit in fits if fit["fit"] == "pareto"]
-    panels = [lambda axis: draw_parameters(axis, groups, styles, options), lambda axis: draw_compute(axis, groups, fits, styles, options)]
+    by_size = draw_runs if of_one_size(groups, options) else draw_parameters
+    panels = [lambda axis: by_size(axis, groups, styles, options), lambda axis: draw_compute(axis, groups, fits, styles, options)]
     if iso_flop:
         panels.append(lambda axis: draw_iso_flop(axis, iso_flop, styles))
     for record in pareto:
@@ -155,7 +182,6 @@ def draw(groups, fits, options):
     flat = list(axes.flat)
     for axis, panel in zip(flat, panels):
         panel(axis)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     for axis in flat[len(panels):]:
         axis.set_axis_off()
     for suffix in ("png", "svg"):

@@ -199,7 +199,9 @@ def add_profile(page, records):
 
 def interval_of(record, key):
     low_high = (record.get("intervals") or {}).get(key)
-    return f" ({low_high[0]:.4g} – {low_high[1]:.4g})" if low_high else ""
+    if not low_high:
+        return ""
+    return " ({} – {})".format(*("?" if edge is None else f"{edge:.4g}" for edge in low_high))  # ?: beyond all numbers
 
 
 def add_scaling(page, records):

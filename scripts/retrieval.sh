@@ -1,24 +1,56 @@
 #!/usr/bin/env bash
-# Retrieval from scratch on two CPU cores: tiny models that learn to find needles in minutes, and how far beyond their training length they find them.
-#   scripts/retrieval.sh                      trains the five models of configs/retrieval, scores them, draws the heat map
-#   MODELS="yoco" LENGTHS=256,1024 scripts/retrieval.sh    some of them, at some lengths
+# Retrieval from scratch on two CPU cores: tiny models that learn to find needles in minutes, and how far beyond their training length (256 tokens) they find them.
+#   scripts/retrieval.sh                      trains the five models of configs/retrieval, scores them, draws the heat maps
+#   MODELS="yoco" FAR= scripts/retrieval.sh   some of them; not beyond NEAR
+# A million tokens takes most of the time: FAR is for the models of FAR_MODELS alone. What is there already is used again, so a stopped one goes on.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source scripts/text.sh
 source scripts/retrieval_data.sh
 build_tandem release
 out=runs/retrieval            # where configs/retrieval look for their data
+results=${RESULTS:-results/retrieval}
+near=${NEAR-256,1024,4096,16384} far=${FAR-65536,262144,1048576}
+models=(${MODELS:-yoco yoco_rotary_long yoco_rotary yoco_swa transformer})
+far_models=" ${FAR_MODELS-yoco yoco_rotary_long} "
 begin=$SECONDS
 prepare_retrieval "$tandem" "$out"
-models=(${MODELS:-yoco yoco_rotary yoco_rotary_long yoco_swa transformer})
-runs=()
+
+# train MODEL: runs/retrieval/MODEL, after the model it goes on from.
+train() {
+  local config=configs/retrieval/$1.yaml from
+  from=$(sed -n 's/^init: {from: runs\/retrieval\/\([a-z_]*\),.*/\1/p' "$config")
+  if [ -n "$from" ]; then train "$from"; fi
+  say "Train $config"
+  "$tandem" train "$config" --out "$out/$1"
+}
+# score TASK LENGTHS SAMPLES RUN... -- OPTION...
+score() {
+  local task=$1 lengths=$2 samples=$3 runs=()
+  shift 3
+  while [ "$1" != -- ]; do runs+=("$1"); shift; done
+  shift
+  "$tandem" eval needle "${runs[@]}" --protocol yoco --tasks "$task" --lengths "$lengths" --samples "$samples" --haystack "$out/data/text.txt" --cache "$out/sets" \
+    --memory-gib "${MEMORY_GIB:-8}" --out "$results/needle.jsonl" "$@"
+}
+
+runs=() far_runs=()
 for model in "${models[@]}"; do
-  say "Train configs/retrieval/$model.yaml"
-  "$tandem" train "configs/retrieval/$model.yaml" --out "$out/$model"
+  train "$model"
   runs+=("$out/$model")
+  case $far_models in *" $model "*) far_runs+=("$out/$model") ;; esac
 done
-say "One needle, and none where it should be"
-"$tandem" eval needle "${runs[@]}" --protocol yoco --tasks single --lengths "${LENGTHS:-256,1024,4096}" --samples "${SAMPLES:-6}" --haystack "$out/data/text.txt" --cache "$out/sets" --out "$out/needle.jsonl"
-"$tandem" eval needle "${runs[@]}" --protocol yoco --tasks single --lengths 256 --samples "${SAMPLES:-6}" --remove-needle true --haystack "$out/data/text.txt" --cache "$out/sets" --out "$out/needle.jsonl"
-.venv/bin/python scripts/plot_needle.py "$out/needle.jsonl" --out "$out"
+mkdir -p "$results"
+say "At training length: one needle, and one among four"
+score single 256 6 "${runs[@]}" --
+score multi_dot "${MULTI_LENGTHS:-512}" 6 "${runs[@]}" -- --needles 4
+say "The needle removed"
+score single 256,4096 3 "${runs[@]}" -- --remove-needle true
+say "Beyond training length"
+score single "${near#256,}" 3 "${runs[@]}" --
+if [ -n "$far" ] && [ ${#far_runs[@]} -gt 0 ]; then
+  say "Far beyond it"
+  score single "$far" 3 "${far_runs[@]}" --
+fi
+.venv/bin/python scripts/plot_needle.py "$results/needle.jsonl" --out "$results"
 say "Done in $(((SECONDS - begin) / 60)) min $(((SECONDS - begin) % 60)) s after set-up and build"
-echo "results     $out/needle.jsonl"
+echo "results     $results/needle.jsonl"

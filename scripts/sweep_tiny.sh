@@ -36,10 +36,12 @@ fi
 say "Fits"
 "$tandem" eval scaling "$out/sweep.jsonl" "$out/bench.jsonl" --out "$out/fits.jsonl"
 
-say "Plots"
+say "Plots and report"
 .venv/bin/python scripts/plot_scaling.py --sweep "$out/sweep.jsonl" --fits "$out/fits.jsonl" --out "$out"
+.venv/bin/python scripts/report.py html "$out"/{sweep,bench,fits}.jsonl --out "$out/report.html"
 
 say "Done in $(((SECONDS - begin) / 60)) min $(((SECONDS - begin) % 60)) s after set-up and build"
 echo "runs      $out/*/, what they printed in $out/logs"
 echo "results   $out/sweep.jsonl, $out/bench.jsonl, $out/fits.jsonl"
 echo "plots     $out/scaling.png, $out/scaling.svg"
+echo "report    $out/report.html"

@@ -130,7 +130,7 @@ void make_trainable(Run& run, const TrainConfig& config, const ShardingOptions& 
 Origins origins_of(const Tokenizer& tokenizer, const Sampler& sampler) {
   const std::string bytes = tokenizer.model_bytes();
   const bool bytes_say_all = bytes.empty() || tokenizer.file_name() == "tokenizer.model";
-  const std::string hash = bytes_say_all ? sha256_hex(std::as_bytes(std::span(bytes)))  // as of old
+  const std::string hash = bytes_say_all ? sha256_hex(bytes)  // as of old
                                          : tokenizer_hash(tokenizer);
   return {hash.substr(0, 16), sampler.data_hash()};
 }

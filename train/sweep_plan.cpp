@@ -136,7 +136,7 @@ class Planner {
   void count_costs(SweepRun& run, const ConfigNode& root) {
     TrainConfig config = read(root);
     const std::string text = to_yaml(write_config(config));
-    run.hash = sha256_hex(std::as_bytes(std::span(text))).substr(0, 16);
+    run.hash = sha256_hex(text).substr(0, 16);
     const Plan plan = plan_of(config, root);
     run.family = config.model.name;
     run.lr = config.optimizer.lr;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "eval/bootstrap.h"
 
@@ -159,6 +160,19 @@ TEST(BootstrapTest, QuantilesLieBetweenNeighbours) {
   EXPECT_DOUBLE_EQ(quantile(sorted, 0), 1);
   EXPECT_DOUBLE_EQ(quantile(sorted, 0.5), 3);
   EXPECT_DOUBLE_EQ(quantile(sorted, 1), 8);
+}
+
+TEST(BootstrapTest, QuantilesOfInfiniteValuesAreNumbers) {
+  const double inf = std::numeric_limits<double>::infinity();
+  const std::vector<double> sorted = {-inf, -inf, 1, inf, inf};
+  EXPECT_EQ(quantile(sorted, 0.1), -inf);
+  EXPECT_EQ(quantile(sorted, 0.3), -inf);  // between the two
+  EXPECT_EQ(quantile(sorted, 0.5), 1);
+  EXPECT_EQ(quantile(sorted, 0.6), inf);
+  EXPECT_EQ(quantile(sorted, 0.9), inf);
+  const Interval interval = percentile_interval({inf, 1, -inf, 2, 3}, 0.5);
+  EXPECT_EQ(interval.low, 1);
+  EXPECT_EQ(interval.high, 3);
 }
 
 TEST(BootstrapTest, TheSameSeedDrawsTheSameRuns) {

@@ -87,7 +87,7 @@ TEST(PowerLawTest, IntervalsHoldTheExponentOfSyntheticCurves) {
       const auto fitted = fit_power_law(n, 30, units.curve(), kResamples, 0.95, random.fork("r"));
       ASSERT_TRUE(fitted.fit && fitted.b);
       EXPECT_NEAR(fitted.fit->law.b, b, 0.1);
-      covered += (*fitted.b)[0] <= b && b <= (*fitted.b)[1];
+      covered += fitted.b->holds(b);
       separated += fitted.why.empty();
     }
     std::cout << "b = " << b << ": the 95 % interval holds it in " << covered << " of " << kTrials
