@@ -49,8 +49,8 @@ def main():
             part["tests"] = tests_of(path) if path.exists() else {}
             results = [test["result"] for test in part["tests"].values()]
             counts = {key: results.count(key) for key in counts}
-            if not results:
-                good, ended = False, ended if code != "0" else "no results"
+            if "passed" not in results:
+                good, ended = False, ended if code != "0" else "no test ran"
         elif name.startswith("train "):
             part["training"] = training_of(work / f'run-{name[6:].replace(" ", "-")}')
             if part["training"]:

@@ -5,7 +5,7 @@
 namespace tandem {
 
 std::optional<torch::Device> gpu_of_tests() {
-  return torch::Device(torch::kCPU);
+  if (!torch::cuda::is_available()) return std::nullopt;
   return torch::Device(torch::kCUDA, 0);
 }
 
