@@ -9,11 +9,11 @@
 
 #include "nn/recomputing_runner.h"
 
-// LibTorch's fused attention does the work: on a CPU its flash kernel, on a GPU whichever fits. It
-// knows one whole causal sequence; everything else is cut into blocks of queries, each with the
-// keys that it sees and an additive mask. In a block the query heads that share a key head are laid
-// behind one another as one head with more queries, so that keys and values are read once and never
-// repeated.
+// LibTorch's fused attention does the work: on a CPU its flash kernel, on a GPU whichever of its
+// own fits. It knows one whole causal sequence; everything else is cut into blocks of queries, each
+// with the keys that it sees and an additive mask. In a block the query heads that share a key head
+// are laid behind one another as one head with more queries, so that keys and values are read once
+// and never repeated.
 
 namespace tandem {
 namespace {
@@ -21,6 +21,8 @@ namespace {
 constexpr int64_t kQueriesPerBlock = 256;
 constexpr int64_t kFewestQueriesPerBlock = 32;
 constexpr int64_t kKeysPerConversion = 1024;  // of a decode step: these stay in a core's cache
+constexpr int64_t kMostRowsOnGpu =
+    65535;  // where the y and z of a CUDA grid end, along which rows lie
 
 struct Range {
   int64_t begin = 0, end = 0;
@@ -223,19 +225,63 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& 
               "attend: query_segment and key_segment go together");
 }
 
+/// On a GPU of compute capability 9 LibTorch would choose cuDNN's kernel before its own. That makes
+/// a plan for each new number of keys, which decoding has at each token, and is not deterministic
+/// backwards.
+void leave_out_cudnn() {
+  static const bool done = [] {
+    at::globalContext().setSDPUseCuDNN(false);
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
+/// [B, S, G, K] -> [B, S, n G, K], each head n times.
+Tensor repeated_heads(const Tensor& x, int64_t n) {
+  return n == 1 ? x : x.unsqueeze(3).expand({-1, -1, -1, n, -1}).flatten(2, 3);
+}
+
+/// Whole causal sequences of one document each.
+Tensor attend_whole(const Tensor& q, const Tensor& k, const Tensor& v) {
+  // GPU kernels for wide types do not all know shared heads, and what is left to them would keep
+  // all scores: there heads are repeated, which takes far less.
+  const bool repeats = q.is_cuda() && q.element_size() > 2;
+  const auto heads = [&](const Tensor& x) {
+    const Tensor same = x.to(q.scalar_type());
+    return (repeats ? repeated_heads(same, q.size(2) / x.size(2)) : same).transpose(1, 2);
+  };
+  const auto out = torch::scaled_dot_product_attention(
+      q.transpose(1, 2), heads(k), heads(v), /*attn_mask=*/{}, /*dropout_p=*/0,
+      /*is_causal=*/true, /*scale=*/std::nullopt,
+      /*enable_gqa=*/!repeats && q.size(2) != k.size(2));
+  return out.transpose(1, 2);
+}
+
+/// More rows than a GPU's kernels take, some at a time.
+Tensor attend_in_parts(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
+  Tensors outputs;
+  for (int64_t begin = 0; begin < q.size(0); begin += kMostRowsOnGpu) {
+    const int64_t n = std::min(kMostRowsOnGpu, q.size(0) - begin);
+    const auto part = [&](const Tensor& x) { return x.defined() ? x.narrow(0, begin, n) : x; };
+    outputs.push_back(attend(part(q), part(k), part(v),
+                             {part(mask.query_index), part(mask.key_lengths), mask.window,
+                              part(mask.query_segment), part(mask.key_segment)}));
+  }
+  return torch::cat(outputs, 0);
+}
+
 }  // namespace
 
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
   check(q, k, v, mask);
+  if (q.is_cuda()) {
+    leave_out_cudnn();
+    if (q.size(0) > kMostRowsOnGpu) return attend_in_parts(q, k, v, mask);
+  }
   const int64_t n_queries = q.size(1), n_keys = k.size(1), shift = n_keys - n_queries;
   const bool by_row = is_by_row(mask);
-  if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys)) {
-    const auto out = torch::scaled_dot_product_attention(
-        q.transpose(1, 2), k.to(q.scalar_type()).transpose(1, 2),
-        v.to(q.scalar_type()).transpose(1, 2), /*attn_mask=*/{}, /*dropout_p=*/0,
-        /*is_causal=*/true, /*scale=*/std::nullopt, /*enable_gqa=*/q.size(2) != k.size(2));
-    return out.transpose(1, 2);
-  }
+  if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys))
+    return attend_whole(q, k, v);
   const auto blocks = make_blocks(n_queries, n_keys, mask, q.device());
   std::vector<Range> keys;
   for (const auto& block : blocks) keys.push_back(block.keys);

@@ -36,6 +36,17 @@ Tensor transposed(const Tensor& x) { return x.transpose(-1, -2); }
 void add_matmul(Tensor& out, const Tensor& a, const Tensor& b) {
   out.flatten(0, -3).baddbmm_(a.flatten(0, -3), b.flatten(0, -3));
 }
+/// Inclusive sums along the last dimension, from its beginning or its end. On a GPU by a product
+/// with ones, as LibTorch takes its cumsum there to be not deterministic and refuses it in
+/// training.
+Tensor running_sum(const Tensor& x) {
+  if (!x.is_cuda()) return x.cumsum(-1);
+  return x.matmul(torch::ones({x.size(-1), x.size(-1)}, x.options()).triu());
+}
+Tensor running_sum_from_end(const Tensor& x) {
+  if (!x.is_cuda()) return x.flip(-1).cumsum(-1).flip(-1);
+  return x.matmul(torch::ones({x.size(-1), x.size(-1)}, x.options()).tril());
+}
 Tensor row_dot(const Tensor& x, const Tensor& y) { return (x * y).sum(-1); }
 
 /// Which document each token belongs to, counted in the order in which a row's state passes through
@@ -131,7 +142,7 @@ struct Chunks : torch::autograd::Function<Chunks> {
                                                 const std::optional<Tensor>& dropped,
                                                 const Tensor& initial, Communicator* sequence) {
     const int64_t n_chunks = q.size(0);
-    const auto c = a.cumsum(-1);
+    const auto c = running_sum(a);
     const auto pairs = (c.unsqueeze(-1) - c.unsqueeze(-2))
                            .masked_fill_(hidden, -std::numeric_limits<double>::infinity())
                            .exp_()
@@ -211,7 +222,7 @@ struct Chunks : torch::autograd::Function<Chunks> {
     add_matmul(d_q, d_scores, k);
     add_matmul(d_k, transposed(d_scores), q);
     add_matmul(d_v, transposed(scores), d_o);
-    return {d_q, d_k, d_v, d_c.flip(-1).cumsum(-1).flip(-1), {}, {}, d_states[0], {}};
+    return {d_q, d_k, d_v, running_sum_from_end(d_c), {}, {}, d_states[0], {}};
   }
 
  private:

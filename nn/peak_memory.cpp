@@ -1,5 +1,6 @@
 #include "nn/peak_memory.h"
 
+#include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>
 
@@ -34,6 +35,7 @@ c10::DeviceIndex index_of(torch::Device device) {
 constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
 
 auto stats_of(torch::Device device) {
+  at::globalContext().lazyInitDevice(device.type());  // the allocator counts from then on
   return at::getDeviceAllocator(device.type())->getDeviceStats(index_of(device));
 }
 
@@ -43,8 +45,8 @@ auto allocated(torch::Device device) { return stats_of(device).allocated_bytes[k
 
 PeakMemory::PeakMemory(torch::Device device) : device_(device) {
   if (!device.is_cpu()) {
-    at::getDeviceAllocator(device.type())->resetPeakStats(index_of(device));
     before_ = allocated(device).current;
+    at::getDeviceAllocator(device.type())->resetPeakStats(index_of(device));
     return;
   }
   release_free_memory(device);  // else the work would take that, and seem to take nothing

@@ -194,7 +194,9 @@ void check_data(const Plan& plan, const Tokenizer& tokenizer, int64_t step) {
 
 void make_deterministic(int64_t threads) {
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // read at the first CUDA call
-  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  // Not warn_only: attention's backward kernels on a GPU would stay as they are, and sum in any
+  // order.
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   at::globalContext().setDeterministicFillUninitializedMemory(false);
   at::set_num_threads(static_cast<int>(threads));
 }

@@ -5,17 +5,14 @@
 
 #include "nn/recomputing_runner.h"
 #include "tests/cli/tiny_models.h"
+#include "tests/cli/tiny_rows.h"
 
 // What every model promises, whatever its family.
 
 namespace tandem {
 namespace {
 
-constexpr int64_t kVocab = 53, kLength = 37;  // a multiple of neither window nor chunk nor block
-
-Tensor random_tokens(int64_t batch, int64_t length, uint64_t seed) {
-  return torch::randint(kVocab, {batch, length}, seeded(seed), torch::kInt64);
-}
+constexpr int64_t kVocab = kTinyVocab, kLength = kTinyLength;
 
 Tensor integers(const std::vector<int64_t>& values) { return torch::tensor(values, torch::kInt64); }
 
@@ -233,34 +230,6 @@ Named gradients_of(LanguageModel& model, const Batch& batch, LayerRunner* runner
     if (gradient.defined()) named.emplace_back(parameter.key(), gradient.clone());
   }
   return named;
-}
-
-/// Rows of which few targets are scored: three, none and five.
-std::vector<Row> sparse_rows(const LanguageModel& model, bool documents, bool weights) {
-  const std::vector<std::vector<size_t>> scored = {{6, 9, 36}, {}, {3, 11, 14, 21, 33}};
-  std::vector<Row> rows;
-  for (size_t b = 0; b < scored.size(); ++b) {
-    const Tensor ids = random_tokens(2, kLength, 20 + b);
-    const auto* values = ids.const_data_ptr<int64_t>();
-    Row row;
-    row.tokens.assign(values, values + kLength);
-    row.targets.assign(kLength, kIgnored);
-    for (const size_t t : scored[b]) row.targets[t] = values[kLength + static_cast<int64_t>(t)];
-    row.segment.assign(kLength, 0);
-    if (documents) {
-      // Between blocks where the model has blocks.
-      const auto multiple = static_cast<size_t>(model.packing().multiple);
-      const auto border = [&](size_t t) { return multiple == 1 ? t : t / multiple * multiple; };
-      for (size_t t = border(12 - b); t < kLength; ++t) row.segment[t] = t < border(30 + b) ? 1 : 2;
-    }
-    if (documents && b == 1) std::fill(row.segment.begin() + 25, row.segment.end(), -1);
-    if (weights) {
-      for (size_t t = 0; t < kLength; ++t) row.weights.push_back(static_cast<float>(t % 4) / 2);
-    }
-    rows.push_back(std::move(row));
-  }
-  apply_packing(rows, model.packing());
-  return rows;
 }
 
 Batch with_all_columns(Batch batch) {

@@ -267,30 +267,5 @@ TEST_P(TwiceSlowTest, TheOneThatCameLaterIsToldAndTheJobGoesOn) {
 }
 INSTANTIATE_TEST_SUITE_P(Ranks, TwiceSlowTest, testing::Values(0, 1));
 
-TEST(NcclGpuTest, OneRankGetsItsOwn) {
-  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const StorePointer store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-  GroupSpec spec;
-  spec.name = "data";
-  const BackendPointer backend = make_nccl(store, spec);
-  spec.device = at::Device(at::kCUDA, 0);
-  const auto group = make_group(spec, backend, nullptr);
-  const auto in = torch::arange(6.0, spec.device);
-  auto sum = in.clone(), all = torch::empty_like(in), none = in.clone();
-  group->set_time_limit(60);
-  group->all_reduce(sum, Reduction::kSum)->wait();
-  group->all_gather(all, in)->wait();
-  group->shift(none, in)->wait();
-  group->barrier();
-  EXPECT_TRUE(torch::equal(sum, in));
-  EXPECT_TRUE(torch::equal(all, in));
-  EXPECT_TRUE(torch::equal(none, torch::zeros_like(in)));
-  shut_down(*group);
-}
-
 }  // namespace
 }  // namespace tandem

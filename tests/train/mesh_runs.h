@@ -58,10 +58,11 @@ struct MeshRun {
 };
 
 /// `steps` steps from the same beginning in `dtype`, modules and masters.
-inline MeshRun train_on(Mesh& mesh, const TrainConfig& config, int64_t steps, torch::Dtype dtype) {
+inline MeshRun train_on(Mesh& mesh, const TrainConfig& config, int64_t steps, torch::Dtype dtype, torch::Device device = torch::kCPU) {
   const ModelFactory factory = model_factory();
   Run run;
   run.mesh = &mesh;
+  run.device = device;
   run.model = factory.build(config.model);
   split_over(*run.model, *mesh.tensor);
   ShardingOptions options = sharding_options(config);
@@ -97,11 +98,11 @@ inline MeshRun train_on(Mesh& mesh, const TrainConfig& config, int64_t steps, to
   return result;
 }
 
-inline MeshRun train_alone(const TrainConfig& config, int64_t steps, torch::Dtype dtype) {
+inline MeshRun train_alone(const TrainConfig& config, int64_t steps, torch::Dtype dtype, torch::Device device = torch::kCPU) {
   Mesh mesh = single_process_mesh();
   TrainConfig plain = config;
   plain.parallelism = {};
-  return train_on(mesh, plain, steps, dtype);
+  return train_on(mesh, plain, steps, dtype, device);
 }
 
 /// The elements of a one-process run's tensor that `part` of a rank corresponds to.
