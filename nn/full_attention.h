@@ -12,7 +12,7 @@ struct FullAttentionConfig {
   int64_t head_dim = 64;              // channels per head
   bool bias = false;                  // of all four projections
   bool qkv_bias = false;              // of those to queries, keys and values alone
-  std::optional<double> qk_norm_eps;  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
+  std::optional<double> qk_norm_eps = {};  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_heads", n_heads, at_least(1));

@@ -51,7 +51,7 @@ struct LayerStackConfig {
   std::optional<int64_t> n_kv_heads;  // key/value heads; absent: n_heads
   int64_t head_dim = 64;              // channels per head
   bool qkv_bias = false;              // of the projections to queries, keys and values
-  std::optional<double> qk_norm_eps;  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
+  std::optional<double> qk_norm_eps = {};  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
   RopeConfig rope;
   template <typename Visitor>
   void fields(Visitor& visit) {

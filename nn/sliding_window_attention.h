@@ -11,7 +11,7 @@ struct SlidingWindowConfig {
   int64_t head_dim = 64;              // channels per head
   int64_t window = 1024;              // keys a query sees, itself included (tokens)
   bool qkv_bias = false;              // of the projections to queries, keys and values
-  std::optional<double> qk_norm_eps;  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
+  std::optional<double> qk_norm_eps = {};  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_heads", n_heads, at_least(1));

@@ -17,7 +17,7 @@ struct CrossDecoderConfig {
   std::optional<int64_t> n_kv_heads;  // heads of the shared keys and values; absent: n_heads
   int64_t head_dim = 64;              // channels per head
   bool qkv_bias = false;              // of the projections to queries and to the shared keys and values
-  std::optional<double> q_norm_eps;   // epsilon of an RMS norm over each head of queries, before rotary positions; none: no norm
+  std::optional<double> q_norm_eps = {};  // epsilon of an RMS norm over each head of queries, before rotary positions; none: no norm
   std::optional<DecoderRopeConfig> rope;  // of queries and shared keys; absent: the model's
   std::string input = "self_decoder";     // what enters the first layer: self_decoder (its output) | embeddings (the ablations' unstacked YOCO)
   template <typename Visitor>

@@ -139,7 +139,10 @@ TEST(YocoTest, NormsOfQueriesAndBiasesAreFurtherParameters) {
 
 // Slowly, head by head: q is normalised after its bias and before it is rotated.
 TEST(YocoTest, QueriesAreNormalisedBetweenBiasAndRotation) {
-  CrossDecoderConfig config{.n_layers = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 6};
+  CrossDecoderConfig config;
+  config.n_heads = 4;
+  config.n_kv_heads = 2;
+  config.head_dim = 6;
   config.qkv_bias = true;
   config.q_norm_eps = 0.3;  // so large that its place matters
   const RopeConfig rope{.pairs = "interleaved"};
