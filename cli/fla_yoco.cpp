@@ -23,6 +23,7 @@ const Renaming kNames[] = {
     {"mixer.g_proj", "attn.g_proj"},
     {"mixer.gate_proj", "attn.gk_proj"},  // the decay's
     {"mixer.o_proj", "attn.o_proj"},
+    {"mixer.q_norm", "attn.q_norm"},  // of the cross-decoder; keys have none
     {"ffn_norm", "mlp_norm"},
     {"ffn.gate_proj", "mlp.gate_proj"},
     {"ffn.up_proj", "mlp.up_proj"},
@@ -35,6 +36,7 @@ const Renaming kNames[] = {
 const Renaming kDecoders[] = {{"self_decoder.layers.", "self_layers."},
                               {"cross_decoder.layers.", "cross_layers."}};
 constexpr const char* kForm = "fla-yoco";
+constexpr double kQueryNormEps = 1e-5;  // whatever norm_eps says
 constexpr const char *kSelf = "self_decoder_attn", *kCross = "cross_decoder_attn";
 
 std::string their_name(const std::string& ours) {
@@ -93,8 +95,7 @@ void read_self_decoder(OfficialParams& section, YocoConfig& config) {
                     "a divisor of num_heads (" + std::to_string(n_heads) + ")");
     attention.head_dim = config.d_model / n_heads;
     attention.window = section.integer("window_size");
-    section.require(!section.flag_or("qkv_bias", false), "qkv_bias",
-                    "false: the projections have no biases");
+    attention.qkv_bias = section.flag_or("qkv_bias", false);
     rope.pairs = "halves";
     rope.exponents = "standard";  // whatever the section says
     config.self_decoder.mixers = {mixer};
@@ -112,9 +113,9 @@ void read_cross_decoder(OfficialParams& section, YocoConfig& config) {
   cross.n_kv_heads = section.integer_or("num_kv_heads", cross.n_heads);
   section.require(cross.n_heads % *cross.n_kv_heads == 0, "num_kv_heads",
                   "a divisor of num_heads (" + std::to_string(cross.n_heads) + ")");
-  section.require(!section.flag_or("qkv_bias", false), "qkv_bias",
-                  "false: the projections have no biases");
-  section.require(!section.flag_or("qk_norm", false), "qk_norm", "false: queries have no norm");
+  cross.qkv_bias = section.flag_or("qkv_bias", false);
+  if (section.flag_or("qk_norm", false)) cross.q_norm_eps = kQueryNormEps;
+  section.require_absent("window_size", "queries see all shared keys before them");
   DecoderRopeConfig rope;
   rope.base = section.positive_or("rope_theta", 10000);
   rope.pairs = "interleaved";
@@ -213,11 +214,15 @@ nlohmann::ordered_json write_mixer(const YocoConfig& config, const Choice& mixer
       rope.pairs == "halves" && rope.exponents == "standard",
       "a sliding window with rope.pairs = " + rope.pairs + ", rope.exponents = " + rope.exponents,
       kForm, "halves and standard there");
+  require_form(
+      !attention.qk_norm_eps,
+      "a sliding window with qk_norm_eps = " + number_text(attention.qk_norm_eps.value_or(0)),
+      kForm, "no norms of heads there");
   return {{"type", "swa"},
           {"num_heads", attention.n_heads},
           {"num_v_heads", attention.n_kv_heads.value_or(attention.n_heads)},
           {"window_size", attention.window},
-          {"qkv_bias", false},
+          {"qkv_bias", attention.qkv_bias},
           {"rope_theta", *rope.base}};
 }
 
@@ -230,6 +235,9 @@ nlohmann::ordered_json write(const Choice& model) {
                "embeddings times the root of d_model");
   require_form(cross.input == "self_decoder", "cross_decoder.input = " + cross.input, kForm,
                "self_decoder");
+  require_form(cross.q_norm_eps.value_or(kQueryNormEps) == kQueryNormEps,
+               "cross_decoder.q_norm_eps = " + number_text(cross.q_norm_eps.value_or(0)), kForm,
+               number_text(kQueryNormEps));
   const RopeConfig self_rope = resolved_rope(self.rope, config.rope),
                    cross_rope = resolved_rope(cross.rope, config.rope);
   require_form(self_rope.base && cross_rope.base, "rope.base = none", kForm, "rotary positions");
@@ -251,8 +259,8 @@ nlohmann::ordered_json write(const Choice& model) {
           {kCross,
            {{"num_heads", cross.n_heads},
             {"num_kv_heads", cross.n_kv_heads.value_or(cross.n_heads)},
-            {"qkv_bias", false},
-            {"qk_norm", false},
+            {"qkv_bias", cross.qkv_bias},
+            {"qk_norm", cross.q_norm_eps.has_value()},
             {"rope_theta", *cross_rope.base},
             {"rope_inv_freq", convention_of(cross_rope, "cross-decoder")}}},
           {"tie_word_embeddings", config.tie_embeddings}};

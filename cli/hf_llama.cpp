@@ -79,6 +79,10 @@ nlohmann::ordered_json write(const Choice& model) {
   require_form(config.rope.fraction == 1,
                "model.rope.fraction = " + number_text(config.rope.fraction), kForm,
                "heads rotated as a whole");
+  require_form(!config.qkv_bias, "model.qkv_bias = true", kForm, "projections without biases");
+  require_form(!config.qk_norm_eps,
+               "model.qk_norm_eps = " + number_text(config.qk_norm_eps.value_or(0)), kForm,
+               "no norms of heads");
   require_form(config.d_model % config.n_heads == 0,
                "model.d_model = " + std::to_string(config.d_model), kForm,
                "a multiple of n_heads (" + std::to_string(config.n_heads) + ")");

@@ -31,7 +31,7 @@ AttendMask mask_of(const ForwardContext& context) {
 
 FullAttention::FullAttention(const FullAttentionConfig& config, const MixerSpec& spec)
     : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim,
-                     config.bias},
+                     config.bias || config.qkv_bias, config.bias, config.qk_norm_eps},
                     spec) {}
 
 Tensor FullAttention::forward(const Tensor& x, const ForwardContext& context, MixerState* state) {

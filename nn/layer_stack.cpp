@@ -21,7 +21,11 @@ struct LayerStackState : StackState {
 };
 
 std::vector<std::shared_ptr<TokenMixer>> attention_of_each_layer(const LayerStackConfig& config) {
-  const FullAttentionConfig attention{config.n_heads, config.n_kv_heads, config.head_dim};
+  const FullAttentionConfig attention{.n_heads = config.n_heads,
+                                      .n_kv_heads = config.n_kv_heads,
+                                      .head_dim = config.head_dim,
+                                      .qkv_bias = config.qkv_bias,
+                                      .qk_norm_eps = config.qk_norm_eps};
   const MixerSpec spec{config.d_model, config.norm_eps, config.rope};
   std::vector<std::shared_ptr<TokenMixer>> mixers;
   for (int64_t i = 0; i < config.n_layers; ++i)

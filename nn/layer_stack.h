@@ -50,6 +50,8 @@ struct LayerStackConfig {
   int64_t n_heads = 12;               // query heads
   std::optional<int64_t> n_kv_heads;  // key/value heads; absent: n_heads
   int64_t head_dim = 64;              // channels per head
+  bool qkv_bias = false;              // of the projections to queries, keys and values
+  std::optional<double> qk_norm_eps = {};  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
   RopeConfig rope;
   template <typename Visitor>
   void fields(Visitor& visit) {
@@ -60,6 +62,8 @@ struct LayerStackConfig {
     visit.value("n_heads", n_heads, at_least(1));
     visit.optional("n_kv_heads", n_kv_heads, at_least(1));
     visit.value("head_dim", head_dim, even());
+    visit.value("qkv_bias", qkv_bias);
+    visit.optional_or_none("qk_norm_eps", qk_norm_eps, above(0));
     visit.section("rope", rope);
   }
   void check(Checker& check) const {

@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "nn/tensor_parallel.h"
+
 // With r = (mean(x^2) + eps)^-1/2 and y = x r w: dw = sum over rows of g x r, and dx = r (g w - x
 // r^2 mean(g w x)).
 
@@ -90,6 +92,15 @@ RmsNormImpl::RmsNormImpl(int64_t dim, double eps)
       eps_(eps) {}
 
 Tensor RmsNormImpl::forward(const Tensor& x) const { return norm(x, weight_, eps_); }
+
+HeadNormImpl::HeadNormImpl(int64_t head_dim, double eps)
+    : weight_(declare(*this, "weight", {head_dim}, init_constant(1), Split::kNone,
+                      /*decay=*/false)),
+      eps_(eps) {}
+
+Tensor HeadNormImpl::forward(const Tensor& x) const {
+  return norm(x, copy_to_group(weight_, tensor_group()), eps_);  // this rank's heads only
+}
 
 LayerNormImpl::LayerNormImpl(int64_t dim, double eps)
     : weight_(declare(*this, "weight", {dim}, init_constant(1), Split::kNone, /*decay=*/false)),

@@ -24,6 +24,18 @@ class RmsNormImpl : public NormImpl {
 };
 TORCH_MODULE(RmsNorm);
 
+/// rms_norm of every head, x: [B, T, H, K], times one weight [K] for all heads. Ranks that divide the heads keep the weight whole and sum its gradient.
+class HeadNormImpl : public Module {
+ public:
+  HeadNormImpl(int64_t head_dim, double eps);
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  Tensor weight_;
+  double eps_;
+};
+TORCH_MODULE(HeadNorm);
+
 /// (x - mean) / sqrt(variance + eps) * weight + bias, computed in float32 (float64 for float64). Parameters: weight [dim] from 1, bias [dim] from 0.
 class LayerNormImpl : public NormImpl {
  public:

@@ -57,6 +57,9 @@ nlohmann::ordered_json official_params_of(const TransformerConfig& config) {
           "standard");
   require(config.rope.fraction == 1, "model.rope.fraction = " + number_text(config.rope.fraction),
           "heads rotated as a whole");
+  require(!config.qkv_bias, "model.qkv_bias = true", "projections without biases");
+  require(!config.qk_norm_eps, "model.qk_norm_eps = " + number_text(config.qk_norm_eps.value_or(0)),
+          "no norms of heads");
   return {
       {"dim", config.d_model},          {"n_layers", config.n_layers},
       {"head_dim", config.head_dim},    {"hidden_dim", config.ffn_dim},

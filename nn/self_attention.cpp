@@ -5,14 +5,20 @@ namespace tandem {
 SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
     : shape_(shape), spec_(spec) {
   const int64_t q_dim = shape.n_heads * shape.head_dim, kv_dim = shape.n_kv_heads * shape.head_dim;
-  const auto linear = [&](int64_t in, int64_t out, Split split) {
-    return Linear(in, out, spec.init.value_or(init_kaiming_uniform(in)), split, shape.bias,
+  const auto linear = [&](int64_t in, int64_t out, Split split, bool bias) {
+    return Linear(in, out, spec.init.value_or(init_kaiming_uniform(in)), split, bias,
                   /*split_unit=*/shape.head_dim);
   };
-  q_proj_ = register_module("q_proj", linear(spec.d_model, q_dim, Split::kRows));
-  k_proj_ = register_module("k_proj", linear(spec.d_model, kv_dim, Split::kRows));
-  v_proj_ = register_module("v_proj", linear(spec.d_model, kv_dim, Split::kRows));
-  o_proj_ = register_module("o_proj", linear(q_dim, spec.d_model, Split::kColumns));
+  const auto to_heads = [&](int64_t out) {
+    return linear(spec.d_model, out, Split::kRows, shape.qkv_bias);
+  };
+  q_proj_ = register_module("q_proj", to_heads(q_dim));
+  k_proj_ = register_module("k_proj", to_heads(kv_dim));
+  v_proj_ = register_module("v_proj", to_heads(kv_dim));
+  o_proj_ = register_module("o_proj", linear(q_dim, spec.d_model, Split::kColumns, shape.o_bias));
+  if (!shape.qk_norm_eps) return;
+  q_norm_ = register_module("q_norm", HeadNorm(shape.head_dim, *shape.qk_norm_eps));
+  k_norm_ = register_module("k_norm", HeadNorm(shape.head_dim, *shape.qk_norm_eps));
 }
 
 SelfAttention::Heads SelfAttention::heads(const Tensor& whole,
@@ -25,8 +31,11 @@ SelfAttention::Heads SelfAttention::heads(const Tensor& whole,
   const auto project = [&](const Linear& proj) {
     return proj->forward(x).unflatten(-1, {-1, shape_.head_dim});
   };
-  return {apply_rope(project(q_proj_), rope, spec_.rope),
-          apply_rope(project(k_proj_), rope, spec_.rope), project(v_proj_)};
+  const auto rotated = [&](const Linear& proj, const HeadNorm& norm) {
+    const Tensor y = project(proj);
+    return apply_rope(norm ? norm->forward(y) : y, rope, spec_.rope);
+  };
+  return {rotated(q_proj_, q_norm_), rotated(k_proj_, k_norm_), project(v_proj_)};
 }
 
 Tensor SelfAttention::output(const Tensor& mixed) const {

@@ -165,7 +165,8 @@ struct SlidingWindowState : MixerState {
 
 SlidingWindowAttention::SlidingWindowAttention(const SlidingWindowConfig& config,
                                                const MixerSpec& spec)
-    : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim},
+    : SelfAttention({config.n_heads, config.n_kv_heads.value_or(config.n_heads), config.head_dim,
+                     config.qkv_bias, /*o_bias=*/false, config.qk_norm_eps},
                     spec),
       window_(config.window) {}
 

@@ -10,17 +10,21 @@ struct SlidingWindowConfig {
   std::optional<int64_t> n_kv_heads;  // key/value heads, each shared by n_heads / n_kv_heads queries; absent: n_heads
   int64_t head_dim = 64;              // channels per head
   int64_t window = 1024;              // keys a query sees, itself included (tokens)
+  bool qkv_bias = false;              // of the projections to queries, keys and values
+  std::optional<double> qk_norm_eps = {};  // epsilon of an RMS norm over each head of queries and keys, before rotary positions; none: no norm
   template <typename Visitor>
   void fields(Visitor& visit) {
     visit.value("n_heads", n_heads, at_least(1));
     visit.optional("n_kv_heads", n_kv_heads, at_least(1));
     visit.value("head_dim", head_dim, even());
     visit.value("window", window, at_least(1));
+    visit.value("qkv_bias", qkv_bias);
+    visit.optional_or_none("qk_norm_eps", qk_norm_eps, above(0));
   }
   void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
 };
 
-/// Softmax attention over the last `window` tokens (YOCO, sec. 3.1). Parameters: q_proj, k_proj, v_proj, o_proj. State of constant size: tensors "keys" and
+/// Softmax attention over the last `window` tokens (YOCO, sec. 3.1). Parameters: q_proj, k_proj, v_proj, o_proj; with qk_norm_eps q_norm, k_norm. State of constant size: tensors "keys" and
 /// "values" [B, W, G, K], the last W tokens of each row oldest first (W = window; fewer at first: zeros in front), keys rotated.
 class SlidingWindowAttention : public SelfAttention {
  public:

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "nn/linear.h"
+#include "nn/norm.h"
 
 namespace tandem {
 namespace {
@@ -37,6 +38,8 @@ TensorTraffic tensor_traffic(const torch::nn::Module& model, int64_t ranks,
       if (info.divided()) d_head = dim;  // where it is tied: of two tables the last is the head
       if (last_of(name) == "position_bias") backward += tokens(name) * dim;
     }
+    if (dynamic_cast<const HeadNormImpl*>(item.value().get()) != nullptr)
+      backward += static_cast<double>(infos()[0].numel());
     if (dynamic_cast<const LinearImpl*>(item.value().get()) == nullptr) continue;
     const auto parameters = infos();
     const ParameterInfo& weight = parameters[0];

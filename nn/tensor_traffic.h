@@ -20,7 +20,7 @@ using TokensThrough = std::function<double(const std::string& module)>;
 ///   an all-reduce of n elements of s bytes takes 2 (ranks - 1) / ranks n s; there is one
 ///   of tokens x D each way for an attention, a retention and a feed-forward, in the backward pass also for a maker of shared keys and values,
 ///   of tokens x D forward for a table of the vocabulary, of n_scored x (D s + 3 numbers in float32 or wider) for the loss,
-///   of a weight in the backward pass where there are fewer key/value heads than ranks.
+///   of a weight in the backward pass where there are fewer key/value heads than ranks, and of the weight of a norm of heads.
 TensorTraffic tensor_traffic(const torch::nn::Module& model, int64_t ranks, const TokensThrough& tokens, double n_scored, int64_t element_size);
 
 }  // namespace tandem

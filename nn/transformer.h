@@ -7,7 +7,7 @@
 
 namespace tandem {
 
-/// The decoder-only baseline both papers compare with, Llama-like: RMSNorm, rotary positions in halves, SwiGLU, no biases.
+/// The decoder-only baseline both papers compare with, Llama-like: RMSNorm, rotary positions in halves, SwiGLU, no biases but where asked for.
 struct TransformerConfig : LayerStackConfig {
   std::optional<int64_t> vocab_size;  // absent: the tokenizer's
   bool tie_embeddings = false;        // the head reads embedding.weight

@@ -136,7 +136,7 @@ def fla_logits(config, w, tokens):
     t = tokens.shape[1]
 
     def linear(h, name):
-        return F.linear(h, w[name + ".weight"])
+        return F.linear(h, w[name + ".weight"], w.get(name + ".bias"))
 
     def mlp(h, layer):
         return linear(F.silu(linear(h, layer + ".mlp.gate_proj")) * linear(h, layer + ".mlp.up_proj"), layer + ".mlp.down_proj")
@@ -170,6 +170,8 @@ def fla_logits(config, w, tokens):
     for i in range(config["num_hidden_layers"] - config["num_self_decoder_layers"]):
         layer = f"model.cross_layers.{i}"
         q = linear(rms(x, w[layer + ".attn_norm.weight"], eps), layer + ".attn.q_proj").unflatten(-1, (-1, head))
+        if cross["qk_norm"]:  # of queries alone, with an epsilon of its own
+            q = rms(q, w[layer + ".attn.q_norm.weight"], 1e-5)
         x = x + linear(attend(rotate(q, phases, True), keys, values), layer + ".attn.o_proj")
         x = x + mlp(rms(x, w[layer + ".mlp_norm.weight"], eps), layer)
     x = rms(x, w["model.norm.weight"], eps)
@@ -195,6 +197,15 @@ def fla_shapes(config):
                    "model.shared_kv_builder.v_proj.weight": (kv, d)})
     for i in range(config["num_hidden_layers"] - config["num_self_decoder_layers"]):
         add_layer(f"model.cross_layers.{i}", {"q": (d, d), "o": (d, d)})
+        if cross["qk_norm"]:
+            shapes[f"model.cross_layers.{i}.attn.q_norm.weight"] = (d // cross["num_heads"],)
+    biased = []  # never retention, never an output
+    if own["type"] == "swa" and own["qkv_bias"]:
+        biased += [f"model.self_layers.{i}.attn.{p}_proj" for i in range(config["num_self_decoder_layers"]) for p in "qkv"]
+    if cross["qkv_bias"]:
+        biased += ["model.shared_kv_builder.k_proj", "model.shared_kv_builder.v_proj"]
+        biased += [f"model.cross_layers.{i}.attn.q_proj" for i in range(config["num_hidden_layers"] - config["num_self_decoder_layers"])]
+    shapes.update({name + ".bias": shapes[name + ".weight"][:1] for name in biased})
     return shapes
 
 
@@ -216,10 +227,27 @@ def fla():
                             self_decoder_attn=dict(unread, type="swa", num_heads=4, num_v_heads=2, window_size=5, qkv_bias=False,
                                                    rope_theta=10000.0, rope_inv_freq="yoco", gate_logit_normalizer=16.0),
                             cross_decoder_attn=dict(num_heads=3, num_kv_heads=1, qkv_bias=False, qk_norm=False, rope_theta=10000.0, rope_inv_freq="yoco"))),
+        "fla_qk_norm": (8, dict(common, num_self_decoder_layers=1, num_hidden_layers=3, norm_eps=1e-3, tie_word_embeddings=False,
+                                self_decoder_attn=dict(unread, type="gated_retention", num_heads=3, num_v_heads=3, window_size=None, qkv_bias=True,
+                                                       rope_theta=10000.0, rope_inv_freq="fla", gate_logit_normalizer=16.0),
+                                cross_decoder_attn=dict(num_heads=3, num_kv_heads=1, qkv_bias=False, qk_norm=True, window_size=None, rope_theta=10000.0,
+                                                        rope_inv_freq="fla"))),
+        "fla_bias": (9, dict(common, num_self_decoder_layers=1, num_hidden_layers=2, norm_eps=1e-6, tie_word_embeddings=False,
+                             self_decoder_attn=dict(unread, type="swa", num_heads=4, num_v_heads=2, window_size=5, qkv_bias=True,
+                                                    rope_theta=10000.0, rope_inv_freq="fla", gate_logit_normalizer=16.0),
+                             cross_decoder_attn=dict(num_heads=4, num_kv_heads=2, qkv_bias=True, qk_norm=False, window_size=None, rope_theta=10000.0,
+                                                     rope_inv_freq="fla"))),
+        "fla_qk_norm_bias_tied": (10, dict(common, num_self_decoder_layers=1, num_hidden_layers=2, norm_eps=1e-6, tie_word_embeddings=True,
+                                           self_decoder_attn=dict(unread, type="swa", num_heads=2, num_v_heads=1, window_size=7, qkv_bias=True,
+                                                                  rope_theta=500.0, rope_inv_freq="yoco", gate_logit_normalizer=16.0),
+                                           cross_decoder_attn=dict(num_heads=3, num_kv_heads=3, qkv_bias=True, qk_norm=True, window_size=None,
+                                                                   rope_theta=700.0, rope_inv_freq="yoco"))),
     }
     for name, (seed, config) in cases.items():
         generator = torch.Generator().manual_seed(seed)
         weights = {key: draw(key, shape, generator) for key, shape in fla_shapes(config).items()}
+        if config["cross_decoder_attn"]["qk_norm"]:  # queries so small that the epsilon of their norm matters
+            weights.update({key: weights[key] / 64 for key in weights if "cross_layers" in key and ".q_proj." in key})
         folder = OUT / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

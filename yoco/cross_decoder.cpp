@@ -11,16 +11,19 @@ CrossAttention::CrossAttention(const CrossDecoderConfig& config, int64_t d_model
   const int64_t width = config.n_heads * head_dim_;
   q_proj_ =
       register_module("q_proj", Linear(d_model, width, init_kaiming_uniform(d_model), Split::kRows,
-                                       /*bias=*/false, /*split_unit=*/head_dim_));
+                                       config.qkv_bias, /*split_unit=*/head_dim_));
   o_proj_ =
       register_module("o_proj", Linear(width, d_model, init_kaiming_uniform(width), Split::kColumns,
                                        /*bias=*/false, /*split_unit=*/head_dim_));
+  if (config.q_norm_eps)
+    q_norm_ = register_module("q_norm", HeadNorm(head_dim_, *config.q_norm_eps));
 }
 
 Tensor CrossAttention::forward(const Tensor& x, const Tensor& keys, const Tensor& values,
                                const RopeTable& table, const AttendMask& mask) {
-  const Tensor q = q_proj_->forward(copy_to_group(x, tensor_group()))
-                       .unflatten(-1, {-1, head_dim_});                          // [B, T, H, K]
+  Tensor q = q_proj_->forward(copy_to_group(x, tensor_group()))
+                 .unflatten(-1, {-1, head_dim_});  // [B, T, H, K]
+  if (q_norm_) q = q_norm_->forward(q);
   const Tensor mixed = attend(apply_rope(q, table, rope_), keys, values, mask);  // [B, T, H, K]
   return o_proj_->forward(mixed.flatten(2));
 }

@@ -16,6 +16,8 @@ struct CrossDecoderConfig {
   int64_t n_heads = 12;               // query heads
   std::optional<int64_t> n_kv_heads;  // heads of the shared keys and values; absent: n_heads
   int64_t head_dim = 64;              // channels per head
+  bool qkv_bias = false;              // of the projections to queries and to the shared keys and values
+  std::optional<double> q_norm_eps = {};  // epsilon of an RMS norm over each head of queries, before rotary positions; none: no norm
   std::optional<DecoderRopeConfig> rope;  // of queries and shared keys; absent: the model's
   std::string input = "self_decoder";     // what enters the first layer: self_decoder (its output) | embeddings (the ablations' unstacked YOCO)
   template <typename Visitor>
@@ -24,13 +26,15 @@ struct CrossDecoderConfig {
     visit.value("n_heads", n_heads, at_least(1));
     visit.optional("n_kv_heads", n_kv_heads, at_least(1));
     visit.value("head_dim", head_dim, even());
+    visit.value("qkv_bias", qkv_bias);
+    visit.optional_or_none("q_norm_eps", q_norm_eps, above(0));
     visit.section("rope", rope);
     visit.one_of("input", input, {"self_decoder", "embeddings"});
   }
   void check(Checker& check) const { check.divides("n_kv_heads", n_kv_heads.value_or(n_heads), "n_heads", n_heads); }
 };
 
-/// Attention of one layer's own queries into the shared keys and values. Parameters: q_proj [H*K, D], o_proj [D, H*K].
+/// Attention of one layer's own queries into the shared keys and values. Parameters: q_proj [H*K, D], with a bias where asked for, o_proj [D, H*K]; with q_norm_eps q_norm [K].
 class CrossAttention : public Module {
  public:
   CrossAttention(const CrossDecoderConfig& config, int64_t d_model, const RopeConfig& rope);
@@ -41,6 +45,7 @@ class CrossAttention : public Module {
   int64_t head_dim_;
   RopeConfig rope_;
   Linear q_proj_{nullptr}, o_proj_{nullptr};
+  HeadNorm q_norm_{nullptr};  // empty without q_norm_eps
 };
 
 /// norm, cross-attention, residual, norm, SwiGLU, residual. Modules: mixer_norm, mixer, ffn_norm, ffn.

@@ -85,6 +85,11 @@ void add_mixer(const Choice& mixer, int64_t d_model, nlohmann::ordered_json& par
           "a sliding window with n_kv_heads = " +
               std::to_string(attention.n_kv_heads.value_or(attention.n_heads)),
           "as many as n_heads (" + std::to_string(attention.n_heads) + ")");
+  require(!attention.qkv_bias, "a sliding window with qkv_bias = true",
+          "projections without biases");
+  require(!attention.qk_norm_eps,
+          "a sliding window with qk_norm_eps = " + number_text(attention.qk_norm_eps.value_or(0)),
+          "no norms of heads");
   add_heads(attention.n_heads, attention.head_dim);
   params["sliding_window"] = attention.window;
 }
@@ -143,6 +148,10 @@ nlohmann::ordered_json official_params_of(const YocoConfig& config) {
               " cross layers",
           "as many of each");
   require(cross.input == "self_decoder", "cross_decoder.input = " + cross.input, "self_decoder");
+  require(!cross.qkv_bias, "cross_decoder.qkv_bias = true", "projections without biases");
+  require(!cross.q_norm_eps,
+          "cross_decoder.q_norm_eps = " + number_text(cross.q_norm_eps.value_or(0)),
+          "no norms of heads");
   require(cross.n_heads * cross.head_dim == config.d_model,
           "a cross-decoder of " + std::to_string(cross.n_heads) + " heads of " +
               std::to_string(cross.head_dim),

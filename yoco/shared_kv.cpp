@@ -10,7 +10,7 @@ SharedKvMaker::SharedKvMaker(const SharedKvSpec& spec) : spec_(spec) {
   const int64_t width = spec.n_kv_heads * spec.head_dim;
   norm_ = register_module("norm", RmsNorm(spec.d_model, spec.norm_eps));
   const auto to_heads = [&](const char* name) {
-    return register_module(name, Linear(spec.d_model, width, init, Split::kRows, /*bias=*/false,
+    return register_module(name, Linear(spec.d_model, width, init, Split::kRows, spec.bias,
                                         /*split_unit=*/spec.head_dim));
   };
   k_proj_ = to_heads("k_proj");

@@ -22,10 +22,11 @@ struct SharedKvSpec {
   int64_t d_model = 0, n_kv_heads = 0, head_dim = 0;
   double norm_eps = 1e-5;
   RopeConfig rope;
+  bool bias = false;  // of both projections
 };
 
 /// K = RMS(X) W_K, V = RMS(X) W_V, computed once from the self-decoder's output X (YOCO, sec. 2.2). The norm is its own, and keys are rotated once,
-/// before they are cached. Parameters: norm, k_proj, v_proj [G*K, D].
+/// before they are cached. Parameters: norm, k_proj, v_proj [G*K, D], these two with a bias where asked for.
 class SharedKvMaker : public RunUnit {
  public:
   explicit SharedKvMaker(const SharedKvSpec& spec);

@@ -22,7 +22,8 @@ struct YocoConfig : YocoStackConfig {
 };
 
 /// The model on the meta device. Names: embedding.weight, self_decoder.layers.N.{mixer_norm,mixer.*,ffn_norm,ffn.*}, shared_kv.{norm,k_proj,v_proj}.weight,
-/// cross_decoder.layers.N.{mixer_norm,mixer.{q_proj,o_proj},ffn_norm,ffn.*}, final_norm.weight, head.weight (unless tied).
+/// cross_decoder.layers.N.{mixer_norm,mixer.{q_proj,o_proj},ffn_norm,ffn.*}, final_norm.weight, head.weight (unless tied). With cross_decoder.qkv_bias
+/// also shared_kv.{k_proj,v_proj}.bias and mixer.q_proj.bias, with cross_decoder.q_norm_eps mixer.q_norm.weight.
 /// Throws c10::Error while vocab_size is absent.
 std::shared_ptr<LanguageModel> make_yoco(const YocoConfig& config);
 

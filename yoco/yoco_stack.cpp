@@ -36,8 +36,9 @@ YocoStack::YocoStack(const YocoStackConfig& config)
   MixerSpec cross_spec = self_spec;
   const CrossDecoderConfig& cross = config.cross_decoder;
   cross_spec.rope = resolved_rope(cross.rope, config.rope);
-  const SharedKvSpec kv_spec{config.d_model, cross.n_kv_heads.value_or(cross.n_heads),
-                             cross.head_dim, config.norm_eps, cross_spec.rope};
+  const SharedKvSpec kv_spec{config.d_model,  cross.n_kv_heads.value_or(cross.n_heads),
+                             cross.head_dim,  config.norm_eps,
+                             cross_spec.rope, cross.qkv_bias};
   self_decoder_ = register_module(
       "self_decoder",
       std::make_shared<SelfDecoder>(config.self_decoder, self_spec, config.ffn_dim));

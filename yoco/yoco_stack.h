@@ -11,7 +11,7 @@ namespace tandem {
 struct YocoStackConfig {
   int64_t d_model = 768;
   int64_t ffn_dim = 2304;  // inner width of SwiGLU
-  double norm_eps = 1e-5;  // of every norm, the one inside retention too
+  double norm_eps = 1e-5;  // of every norm, the one inside retention too, but those of heads of queries and keys
   YocoRopeConfig rope;     // of both decoders; each may give its own
   SelfDecoderConfig self_decoder;
   CrossDecoderConfig cross_decoder;

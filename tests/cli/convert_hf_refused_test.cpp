@@ -162,10 +162,11 @@ TEST_F(HfRefusedTest, OptionsOfFlaThatHaveNoCounterpart) {
              [](auto& config) { config["attnres_block_size"] = 4; });
   expect_fla("self_decoder_attn.type = \"gated_deltanet\", expected \"gated_retention\" or \"swa\"",
              [](auto& config) { config["self_decoder_attn"].erase("type"); });
-  expect_fla("cross_decoder_attn.qk_norm = true, expected false: queries have no norm",
-             [](auto& config) { config["cross_decoder_attn"]["qk_norm"] = true; });
-  expect_fla("cross_decoder_attn.qkv_bias = true, expected false: the projections have no biases",
-             [](auto& config) { config["cross_decoder_attn"]["qkv_bias"] = true; });
+  expect_fla("cross_decoder_attn.qk_norm = 1, expected true or false",
+             [](auto& config) { config["cross_decoder_attn"]["qk_norm"] = 1; });
+  expect_fla(
+      "cross_decoder_attn.window_size = 8, expected null: queries see all shared keys before them",
+      [](auto& config) { config["cross_decoder_attn"]["window_size"] = 8; });
   expect_fla("cross_decoder_attn.rope_inv_freq = \"ntk\", expected \"fla\" or \"yoco\"",
              [](auto& config) { config["cross_decoder_attn"]["rope_inv_freq"] = "ntk"; });
   expect_fla("self_decoder_attn.conv_bias is not known here",
@@ -176,9 +177,6 @@ TEST_F(HfRefusedTest, OptionsOfFlaThatHaveNoCounterpart) {
       "cross_decoder_attn.num_heads = 32, expected a divisor of hidden_size (24) that leaves even "
       "heads",
       [](auto& config) { config.erase("cross_decoder_attn"); });
-  expect_config("fla-yoco", "fla_swa",
-                "self_decoder_attn.qkv_bias = true, expected false: the projections have no biases",
-                [](auto& config) { config["self_decoder_attn"]["qkv_bias"] = true; });
   expect_config("fla-yoco", "fla_swa",
                 "self_decoder_attn.window_size is missing, expected an integer in [1, 2147483647]",
                 [](auto& config) { config["self_decoder_attn"].erase("window_size"); });
@@ -228,6 +226,24 @@ TEST_F(HfRefusedTest, TensorsThatDoNotFit) {
                  [](auto& tensors) {
                    tensors["model.self_layers.0.attn_res_proj.weight"] = torch::ones({1, 24});
                  });
+  // What config.json says of norms and biases and what the weights hold must agree.
+  const auto expect_fla_tensor = [&](const std::string& golden, const std::string& name,
+                                     const char* section, const char* key) {
+    expect_refused(
+        "fla-yoco", golden,
+        "FOLDER/model.safetensors: tensor " + name + " is not in a model of this architecture",
+        [&](const std::string& folder) {
+          change_json(folder + "/config.json", [&](auto& config) { config[section][key] = false; });
+        });
+    expect_tensors(golden, "fla-yoco", "has no tensor " + name + needs,
+                   [&](auto& tensors) { tensors.erase(name); });
+  };
+  expect_fla_tensor("fla_qk_norm", "model.cross_layers.0.attn.q_norm.weight", "cross_decoder_attn",
+                    "qk_norm");
+  expect_fla_tensor("fla_bias", "model.cross_layers.0.attn.q_proj.bias", "cross_decoder_attn",
+                    "qkv_bias");
+  expect_fla_tensor("fla_bias", "model.self_layers.0.attn.k_proj.bias", "self_decoder_attn",
+                    "qkv_bias");
   expect_tensors("fla_retention_tied", "fla-yoco",
                  "tensor lm_head.weight differs from model.embeddings.weight, whose copy it is by "
                  "tie_word_embeddings",
@@ -344,6 +360,10 @@ TEST_F(HfRefusedTest, WhatAFormCannotExpressIsNamed) {
              "model.rope.exponents = inclusive" + as_llama + "standard");
   expect_not("hf-llama", llama + ", rope: {fraction: 0.5}}",
              "model.rope.fraction = 0.5" + as_llama + "heads rotated as a whole");
+  expect_not("hf-llama", llama + ", qkv_bias: true}",
+             "model.qkv_bias = true" + as_llama + "projections without biases");
+  expect_not("hf-llama", llama + ", qk_norm_eps: 1e-6}",
+             "model.qk_norm_eps = 1e-6" + as_llama + "no norms of heads");
   expect_not("hf-gpt-neox", llama + "}",
              "a model of family transformer cannot be written as hf-gpt-neox, which has gpt_neox");
   expect_not("hf-llama",
@@ -370,6 +390,16 @@ TEST_F(HfRefusedTest, WhatAFormCannotExpressIsNamed) {
   expect_not("fla-yoco", yoco("{name: sliding_window, n_heads: 3, head_dim: 8}", ""),
              "a sliding window with rope.pairs = interleaved, rope.exponents = inclusive" + as_fla +
                  "halves and standard there");
+  expect_not("fla-yoco",
+             yoco("{name: sliding_window, n_heads: 3, head_dim: 8, qk_norm_eps: 1e-5}",
+                  ", rope: {pairs: halves, exponents: standard}"),
+             "a sliding window with qk_norm_eps = 1e-5" + as_fla + "no norms of heads there");
+  expect_not("fla-yoco",
+             "{family: yoco, vocab_size: 53, d_model: 24, ffn_dim: 29, self_decoder: {n_layers: 2, "
+             "mixers: [" +
+                 retention +
+                 "]}, cross_decoder: {n_layers: 1, n_heads: 4, head_dim: 6, q_norm_eps: 1e-6}}",
+             "cross_decoder.q_norm_eps = 1e-6" + as_fla + "1e-5");
   expect_not("fla-yoco", yoco("{name: full_attention, n_heads: 3, head_dim: 8}", ""),
              "mixer full_attention" + as_fla + "gated_retention or sliding_window");
   expect_not("fla-yoco", yoco("{name: gated_retention, n_heads: 3, head_dim: 6}", ""),

@@ -153,6 +153,33 @@ TEST_F(HfConvertTest, TheConfigIsWrittenFromTheirs) {
                 "n_kv_heads: 2, head_dim: 6, window: 5}], rope: {base: 10000, pairs: halves, "
                 "exponents: standard}}, "
                 "cross_decoder: {n_layers: 1, n_heads: 3, n_kv_heads: 1, head_dim: 8}}")));
+  EXPECT_EQ(model_of(fla_yoco(), "fla_qk_norm_bias_tied"),
+            write_model_section(model_choice(
+                "{family: yoco, vocab_size: 64, tie_embeddings: true, d_model: 24, ffn_dim: 29, "
+                "norm_eps: 1e-6, rope: {base: 700}, "
+                "self_decoder: {n_layers: 1, mixers: [{name: sliding_window, n_heads: 2, "
+                "n_kv_heads: 1, head_dim: 12, window: 7, qkv_bias: true}], rope: {base: 500, "
+                "pairs: halves, exponents: standard}}, "
+                "cross_decoder: {n_layers: 1, n_heads: 3, n_kv_heads: 3, head_dim: 8, "
+                "qkv_bias: true, q_norm_eps: 1e-5}}")));
+}
+
+// Both sections of config.json come back too.
+TEST_F(HfConvertTest, NormsAndBiasesComeBackInTheirSections) {
+  for (const char* name : {"fla_qk_norm", "fla_bias", "fla_qk_norm_bias_tied"}) {
+    SCOPED_TRACE(name);
+    import_quietly(
+        conversion("fla-yoco", golden_hf(name), folder_ / (std::string(name) + "_ours")));
+    printed([&] {
+      export_model(conversion("fla-yoco", folder_ / (std::string(name) + "_ours"), folder_ / name));
+    });
+    const auto given = read_json(golden_hf(name) + "/config.json"),
+               written = read_json((folder_ / name) + "/config.json");
+    for (const char* section : {"self_decoder_attn", "cross_decoder_attn"}) {
+      for (const auto& [key, value] : written.at(section).items())
+        EXPECT_EQ(value, given.at(section).at(key)) << section << "." << key;
+    }
+  }
 }
 
 TEST_F(HfConvertTest, BuffersThatNothingReadsAreListed) {

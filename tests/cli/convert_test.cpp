@@ -357,6 +357,18 @@ TEST_F(ConvertTest, WhatTheOfficialFormCannotExpressIsRefused) {
                          "mixer full_attention" + form + "gated_retention or sliding_window");
   expect_not_expressible(self("{name: sliding_window, n_heads: 4, n_kv_heads: 2, head_dim: 6}"),
                          "a sliding window with n_kv_heads = 2" + form + "as many as n_heads (4)");
+  expect_not_expressible(self("{name: sliding_window, n_heads: 3, head_dim: 8, qkv_bias: true}"),
+                         "a sliding window with qkv_bias = true" + form +
+                             "projections without biases");
+  expect_not_expressible(
+      self("{name: sliding_window, n_heads: 3, head_dim: 8, qk_norm_eps: 1e-5}"),
+      "a sliding window with qk_norm_eps = 1e-5" + form + "no norms of heads");
+  expect_not_expressible(
+      yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, qkv_bias: true}}",
+      "cross_decoder.qkv_bias = true" + form + "projections without biases");
+  expect_not_expressible(
+      yoco + retention + "cross_decoder: {n_layers: 2, n_heads: 4, head_dim: 6, q_norm_eps: 0.5}}",
+      "cross_decoder.q_norm_eps = 0.5" + form + "no norms of heads");
   expect_not_expressible(self("{name: gated_retention, n_heads: 3, head_dim: 8}, {name: "
                               "sliding_window, n_heads: 3, head_dim: 8}"),
                          "a self-decoder of several mixers" + form + "the same in every layer");
@@ -365,6 +377,16 @@ TEST_F(ConvertTest, WhatTheOfficialFormCannotExpressIsRefused) {
       "head_dim: 8, rope: {exponents: inclusive}}",
       "model.rope.exponents = inclusive cannot be written as an official baseline, which has "
       "standard");
+  expect_not_expressible(
+      "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, "
+      "head_dim: 8, qkv_bias: true}",
+      "model.qkv_bias = true cannot be written as an official baseline, which has projections "
+      "without biases");
+  expect_not_expressible(
+      "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, "
+      "head_dim: 8, qk_norm_eps: 1e-6}",
+      "model.qk_norm_eps = 1e-6 cannot be written as an official baseline, which has no norms of "
+      "heads");
   expect_not_expressible(
       "{family: transformer, vocab_size: 53, d_model: 24, ffn_dim: 29, n_layers: 1, n_heads: 2, "
       "head_dim: 8, rope: {fraction: 0.5}}",

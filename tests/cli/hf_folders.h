@@ -23,7 +23,8 @@ inline const std::vector<HfGolden>& hf_goldens() {
       {"hf-llama", "llama_gqa"},        {"hf-llama", "llama_tied"},
       {"hf-gpt-neox", "neox_parallel"}, {"hf-gpt-neox", "neox_serial"},
       {"fla-yoco", "fla_retention"},    {"fla-yoco", "fla_retention_tied"},
-      {"fla-yoco", "fla_swa"}};
+      {"fla-yoco", "fla_swa"},          {"fla-yoco", "fla_qk_norm"},
+      {"fla-yoco", "fla_bias"},         {"fla-yoco", "fla_qk_norm_bias_tied"}};
   return goldens;
 }
 inline std::string golden_hf(const std::string& name) { return golden_path("hf/" + name); }

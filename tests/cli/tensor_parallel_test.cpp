@@ -50,6 +50,12 @@ const std::vector<SplitModel>& split_models() {
        "self_decoder: {n_layers: 2, mixers: [{name: sliding_window, n_heads: 4, n_kv_heads: 2, "
        "head_dim: 6, window: 5}]}, "
        "cross_decoder: {n_layers: 2, n_heads: 8, n_kv_heads: 2, head_dim: 6}}"},
+      {"YocoNormsAndBiases", 4,
+       "{family: yoco, vocab_size: 53, tie_embeddings: true, d_model: 22, ffn_dim: 29, "
+       "self_decoder: {n_layers: 2, mixers: [{name: sliding_window, n_heads: 4, n_kv_heads: 2, "
+       "head_dim: 6, window: 5, qkv_bias: true, qk_norm_eps: 1e-3}]}, "
+       "cross_decoder: {n_layers: 2, n_heads: 8, n_kv_heads: 2, head_dim: 6, qkv_bias: true, "
+       "q_norm_eps: 1e-2}}"},
       {"YocoUnstacked", 2,
        "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, self_decoder: {n_layers: 1, "
        "mixers: [{name: gated_retention, n_heads: 4, head_dim: 6, chunk: 7}]}, "

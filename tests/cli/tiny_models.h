@@ -39,6 +39,11 @@ inline const std::vector<TinyModel>& tiny_models() {
       {"YocoWithoutSelfDecoder",
        "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, self_decoder: {n_layers: 0}, "
        "cross_decoder: {n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 6}}"},
+      {"YocoNormsAndBiases",
+       "{family: yoco, vocab_size: 53, d_model: 22, ffn_dim: 29, "
+       "self_decoder: {n_layers: 2, mixers: [{name: sliding_window, n_heads: 4, n_kv_heads: 2, head_dim: 6, window: 5, qkv_bias: true, "
+       "qk_norm_eps: 1e-3}]}, "
+       "cross_decoder: {n_layers: 2, n_heads: 6, n_kv_heads: 2, head_dim: 6, qkv_bias: true, q_norm_eps: 1e-2}}"},
       {"RetNet",
        "{family: hybrid, vocab_size: 53, tie_embeddings: true, d_model: 22, ffn_dim: 29, n_layers: 2, "
        "mixers: [{name: retention, n_heads: 3, head_dim: 10, chunk: 7}]}"},
@@ -47,6 +52,9 @@ inline const std::vector<TinyModel>& tiny_models() {
        "{name: full_attention, n_heads: 4, n_kv_heads: 2, head_dim: 6}, {name: sliding_window, n_heads: 2, head_dim: 10, window: 3}]}"},
       {"Transformer",
        "{family: transformer, vocab_size: 53, d_model: 22, ffn_dim: 29, n_layers: 3, n_heads: 4, n_kv_heads: 2, head_dim: 6}"},
+      {"TransformerNormsAndBiases",
+       "{family: transformer, vocab_size: 53, tie_embeddings: true, d_model: 22, ffn_dim: 29, n_layers: 2, n_heads: 4, n_kv_heads: 2, head_dim: 6, "
+       "qkv_bias: true, qk_norm_eps: 1e-3}"},
       {"GptNeox",
        "{family: gpt_neox, vocab_size: 53, d_model: 21, ffn_dim: 29, n_layers: 2, n_heads: 3, head_dim: 10, rope: {fraction: 0.4}}"},
       {"Gpt2",

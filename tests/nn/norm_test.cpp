@@ -25,6 +25,22 @@ TEST(NormTest, IsTheDefinition) {
   expect_close(norm->forward(x), norm_slowly(x) * norm->parameters()[0], 1e-14);
 }
 
+// Every head by itself, all with the same weight.
+TEST(HeadNormTest, IsAnRmsNormOfEachHead) {
+  const auto x = torch::randn({2, 3, 4, 7}, seeded(1), torch::kFloat64);
+  HeadNorm norm(7, kEps);
+  materialise_random(*norm, 5);
+  Tensors heads;
+  for (int64_t h = 0; h < 4; ++h)
+    heads.push_back(norm_slowly(x.select(2, h)) * norm->parameters()[0]);
+  expect_close(norm->forward(x), torch::stack(heads, 2), 1e-14);
+  expect_gradients([&](const Tensors& in) -> Tensors { return {norm->forward(in[0])}; },
+                   {x, norm->parameters()[0]});
+  const auto info = parameters_info(*norm)[0];
+  EXPECT_EQ(info.init.value, 1);
+  EXPECT_FALSE(info.decay);
+}
+
 TEST(NormTest, GradientsMatchFiniteDifferences) {
   const auto x = torch::randn({2, 3, 7}, seeded(1), torch::kFloat64);
   const auto norm = random_norm(7, torch::kFloat64);

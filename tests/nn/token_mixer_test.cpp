@@ -13,8 +13,12 @@ namespace {
 
 constexpr int64_t kModel = 14;
 
+constexpr std::string_view kNormed = "_normed";  // with norms of heads and biases
+
 /// A tiny config for every mixer of the table: a new one needs a line here.
-Choice tiny_config(const std::string& name) {
+Choice tiny_config(std::string name) {
+  const bool normed = name.ends_with(kNormed);
+  if (normed) name.resize(name.size() - kNormed.size());
   auto choice = mixer_choice(name);
   if (name == "gated_retention") {
     choice.as<GatedRetentionConfig>() = {.n_heads = 3, .head_dim = 4, .temperature = 3, .chunk = 8};
@@ -27,12 +31,26 @@ Choice tiny_config(const std::string& name) {
   } else {
     TORCH_CHECK(false, "tests/nn/token_mixer_test.cpp has no config for the mixer ", name);
   }
+  if (normed && name == "sliding_window") {
+    choice.as<SlidingWindowConfig>().qkv_bias = true;
+    choice.as<SlidingWindowConfig>().qk_norm_eps = 1e-3;
+  } else if (normed) {
+    choice.as<FullAttentionConfig>().qkv_bias = true;
+    choice.as<FullAttentionConfig>().qk_norm_eps = 1e-3;
+  }
   return choice;
 }
 
 std::vector<std::string> mixer_names() {
   std::vector<std::string> names;
   for (const auto& option : mixer_options()) names.push_back(option.name);
+  return names;
+}
+
+std::vector<std::string> mixers_and_their_options() {
+  auto names = mixer_names();
+  for (const char* name : {"sliding_window", "full_attention"})
+    names.push_back(name + std::string(kNormed));
   return names;
 }
 
@@ -262,7 +280,7 @@ TEST_P(TokenMixerTest, NamesInputsItWasNotMadeFor) {
   EXPECT_THROW(run(random_input(2, 5), 0, state.get()), c10::Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, TokenMixerTest, testing::ValuesIn(mixer_names()),
+INSTANTIATE_TEST_SUITE_P(Table, TokenMixerTest, testing::ValuesIn(mixers_and_their_options()),
                          [](const auto& test) { return test.param; });
 
 double projection_flops(const TokenMixer& mixer) {

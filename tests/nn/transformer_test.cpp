@@ -34,8 +34,14 @@ Tensor reference_logits(const TransformerConfig& config,
     return x * torch::rsqrt(x.square().mean(-1, true) + config.norm_eps) * weights.at(name);
   };
   const auto heads = [&](const Tensor& x, const std::string& name, bool rotate) {
-    Tensor y = torch::mm(x, weights.at(name).t()).view({n, -1, config.head_dim});  // [T, H, K]
+    Tensor y = torch::mm(x, weights.at(name + "_proj.weight").t());
+    if (config.qkv_bias) y = y + weights.at(name + "_proj.bias");
+    y = y.view({n, -1, config.head_dim});  // [T, H, K]
     if (!rotate) return y;
+    if (config.qk_norm_eps) {
+      y = y * torch::rsqrt(y.square().mean(-1, true) + *config.qk_norm_eps) *
+          weights.at(name + "_norm.weight");
+    }
     const Tensor angles =
         torch::arange(n, torch::kFloat64).view({n, 1, 1}) *
         torch::pow(*config.rope.base, -2 * torch::arange(half, torch::kFloat64) / config.head_dim);
@@ -47,9 +53,8 @@ Tensor reference_logits(const TransformerConfig& config,
   for (int64_t layer = 0; layer < config.n_layers; ++layer) {
     const std::string at = "layers." + std::to_string(layer) + ".";
     const Tensor y = norm(x, at + "mixer_norm.weight");
-    const Tensor q = heads(y, at + "mixer.q_proj.weight", true),
-                 k = heads(y, at + "mixer.k_proj.weight", true);
-    const Tensor v = heads(y, at + "mixer.v_proj.weight", false);
+    const Tensor q = heads(y, at + "mixer.q", true), k = heads(y, at + "mixer.k", true);
+    const Tensor v = heads(y, at + "mixer.v", false);
     Tensors mixed;
     for (int64_t t = 0; t < n; ++t) {
       for (int64_t h = 0; h < config.n_heads; ++h) {
@@ -72,9 +77,11 @@ Tensor reference_logits(const TransformerConfig& config,
 }
 
 TEST(TransformerTest, LogitsEqualPlainArithmetic) {
-  for (const bool tied : {false, true}) {
+  for (const bool other : {false, true}) {
     TransformerConfig config = tiny_transformer();
-    config.tie_embeddings = tied;
+    config.tie_embeddings = other;
+    config.qkv_bias = other;
+    if (other) config.qk_norm_eps = 0.3;  // so large that its place matters
     const auto model = make_transformer(config);
     materialise_random(*model, 3);
     std::map<std::string, Tensor> weights;
@@ -127,6 +134,31 @@ TEST(TransformerTest, NamesShapesAndInitialValues) {
       {"final_norm.weight", {10}},
       {"head.weight", {19, 10}},
   };
+  EXPECT_EQ(shapes, expected);
+}
+
+TEST(TransformerTest, NormsOfHeadsAndBiasesAreFurtherParameters) {
+  TransformerConfig config = tiny_transformer();
+  std::map<std::string, ParameterInfo> plain, added;
+  for (const auto& info : parameters_info(*make_transformer(config)))
+    plain.emplace(info.name, info);
+  config.qkv_bias = true;
+  config.qk_norm_eps = 1e-6;
+  for (const auto& info : parameters_info(*make_transformer(config))) {
+    if (!plain.contains(info.name)) added.emplace(info.name, info);
+  }
+  std::map<std::string, std::vector<int64_t>> shapes, expected;
+  for (const auto& [name, info] : added) {
+    shapes[name] = info.global_shape;
+    EXPECT_FALSE(info.decay) << name;
+    EXPECT_EQ(info.init.kind, Init::Kind::kConstant) << name;
+    EXPECT_EQ(info.init.value, name.ends_with("norm.weight") ? 1 : 0) << name;
+  }
+  for (const std::string layer : {"layers.0.mixer.", "layers.1.mixer."}) {
+    expected[layer + "q_proj.bias"] = {24};
+    expected[layer + "k_proj.bias"] = expected[layer + "v_proj.bias"] = {12};
+    expected[layer + "q_norm.weight"] = expected[layer + "k_norm.weight"] = {6};
+  }
   EXPECT_EQ(shapes, expected);
 }
 

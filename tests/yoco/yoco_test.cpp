@@ -6,6 +6,7 @@
 #include "nn/gated_retention.h"
 #include "nn/layer_runner.h"
 #include "nn/sliding_window_attention.h"
+#include "tests/core/helpers.h"
 #include "tests/nn/helpers.h"
 
 // What is YOCO's own; what it shares with all models is in tests/cli/language_model_test.cpp.
@@ -111,6 +112,66 @@ TEST(YocoTest, NamesAndShapes) {
       {"head.weight", {19, 10}},
   };
   EXPECT_EQ(shapes, expected);
+}
+
+TEST(YocoTest, NormsOfQueriesAndBiasesAreFurtherParameters) {
+  YocoConfig config = tiny_config();
+  const auto plain = infos_of(config);
+  config.cross_decoder.qkv_bias = true;
+  config.cross_decoder.q_norm_eps = 1e-5;
+  std::map<std::string, std::vector<int64_t>> added;
+  for (const auto& [name, info] : infos_of(config)) {
+    if (plain.contains(name)) continue;
+    added[name] = info.global_shape;
+    EXPECT_FALSE(info.decay) << name;
+    EXPECT_EQ(info.init.value, name.ends_with("norm.weight") ? 1 : 0) << name;
+  }
+  const std::map<std::string, std::vector<int64_t>> expected = {
+      {"shared_kv.k_proj.bias", {12}},
+      {"shared_kv.v_proj.bias", {12}},
+      {"cross_decoder.layers.0.mixer.q_proj.bias", {24}},
+      {"cross_decoder.layers.1.mixer.q_proj.bias", {24}},
+      {"cross_decoder.layers.0.mixer.q_norm.weight", {6}},
+      {"cross_decoder.layers.1.mixer.q_norm.weight", {6}},
+  };
+  EXPECT_EQ(added, expected);
+}
+
+// Slowly, head by head: q is normalised after its bias and before it is rotated.
+TEST(YocoTest, QueriesAreNormalisedBetweenBiasAndRotation) {
+  CrossDecoderConfig config;
+  config.n_heads = 4;
+  config.n_kv_heads = 2;
+  config.head_dim = 6;
+  config.qkv_bias = true;
+  config.q_norm_eps = 0.3;  // so large that its place matters
+  const RopeConfig rope{.pairs = "interleaved"};
+  CrossAttention attention(config, 10, rope);
+  materialise_random(attention, 21);
+  const auto draw = [](at::IntArrayRef shape, uint64_t seed) { return torch::randn(shape, seeded(seed), torch::kFloat64); };
+  const Tensor x = draw({2, 7, 10}, 22), keys = draw({2, 7, 2, 6}, 23), values = draw({2, 7, 2, 6}, 24);
+  const auto table = make_rope_table(rope, 6, torch::arange(7).repeat({2, 1}), torch::kFloat64);
+  const auto p = attention.named_parameters();
+  const Tensor q = (x.matmul(p["q_proj.weight"].t()) + p["q_proj.bias"]).view({2, 7, 4, 6});
+  const Tensor rotated = apply_rope(q * torch::rsqrt(q.square().mean(-1, true) + 0.3) * p["q_norm.weight"], table, rope);
+  const Tensor scores = torch::einsum("bihd,bjhd->bhij", {rotated, keys.repeat_interleave(2, 2)}) / std::sqrt(6.0);
+  const Tensor later = torch::ones({7, 7}, torch::kBool).triu(1);
+  const Tensor mixed = torch::einsum("bhij,bjhd->bihd", {scores.masked_fill(later, -INFINITY).softmax(-1), values.repeat_interleave(2, 2)});
+  expect_close(attention.forward(x, keys, values, table, {}), mixed.flatten(2).matmul(p["o_proj.weight"].t()));
+  Tensors inputs = {x, keys, values};
+  for (const auto& parameter : attention.parameters()) inputs.push_back(parameter);
+  expect_gradients([&](const Tensors& in) -> Tensors { return {attention.forward(in[0], in[1], in[2], table, {})}; }, inputs);
+}
+
+TEST(YocoTest, NormsOfHeadsAreSwitchedOffByAWord) {
+  YocoConfig config;
+  read_config(parse_yaml("cross_decoder: {q_norm_eps: 1e-6, qkv_bias: true}", "a.yaml"), config);
+  EXPECT_EQ(config.cross_decoder.q_norm_eps, 1e-6);
+  EXPECT_TRUE(config.cross_decoder.qkv_bias);
+  read_config(parse_yaml("cross_decoder: {q_norm_eps: none}", "a.yaml"), config);
+  EXPECT_FALSE(config.cross_decoder.q_norm_eps);
+  expect_user_error(kExitUsage, "a.yaml:1: cross_decoder.q_norm_eps = 0, expected a number > 0",
+                    [&] { read_config(parse_yaml("cross_decoder: {q_norm_eps: 0}", "a.yaml"), config); });
 }
 
 // The official code's: retention Xavier-uniform with gain 2^-2.5 and 2^-1 at its output, embeddings N(0, 1 / sqrt d), all else U(+-1 / sqrt(inputs)).
