@@ -12,6 +12,7 @@ namespace tandem {
 struct Interval {
   double low = 0, high = 0;
   bool holds(double value) const { return low <= value && value <= high; }
+  bool operator==(const Interval&) const = default;
 };
 
 /// `n` run numbers drawn with replacement: resample number `b`.
