@@ -20,7 +20,7 @@ double quantile(std::span<const double> sorted, double q) {
   const size_t above = std::min(below + 1, sorted.size() - 1);
   const double part = at - static_cast<double>(below);
   if (part == 0 || sorted[below] == sorted[above]) return sorted[below];  // infinite ones as well
-  return sorted[below] + part * (sorted[above] - sorted[below]);
+  return (1 - part) * sorted[below] + part * sorted[above];
 }
 
 Interval percentile_interval(std::vector<double> values, double level) {
