@@ -2,7 +2,7 @@
 """Measures the memory that `tandem convert` needs: a Llama-shaped folder of sparse files (holes, which take no disk) goes in and out again.
 
     scripts/convert_memory.py                1.4B: about 9 GB of disk for the checkpoint and what is written back
-    scripts/convert_memory.py --shape 13b    13B: about 80 GB; 13b-8-layers and 13b-16-layers have tensors of that size and need 18 and 33 GB
+    scripts/convert_memory.py --shape 13b    13B: about 80 GB, with --steps import 54; 13b-8-layers and 13b-16-layers have tensors of that size and need 18 and 33 GB
 Fails where the peak of a process is above a fixed part for the program and four times the largest tensor in float32.
 """
 import argparse
@@ -88,12 +88,13 @@ def main():
     parser.add_argument("--tandem", default="build/release/tandem")
     parser.add_argument("--shape", choices=SHAPES, default="1.4b")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where there is room")
+    parser.add_argument("--steps", choices=["import", "both"], default="both", help="import alone needs less room")
     parser.add_argument("--out", help="JSON file to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         scratch = pathlib.Path(scratch)
         n, largest = make_folder(scratch / "theirs", SHAPES[arguments.shape])
-        needed, free = int(6.2 * n), shutil.disk_usage(scratch).free
+        needed, free = int((6.2 if arguments.steps == "both" else 4.1) * n), shutil.disk_usage(scratch).free
         if free < needed:
             sys.exit(f"{arguments.folder}: {free / 1e9:.1f} GB are free, {needed / 1e9:.1f} GB are needed; give another --folder or a smaller --shape")
         limit = PROGRAM_BYTES + 4 * 4 * largest
@@ -101,6 +102,8 @@ def main():
         command = [arguments.tandem, "convert"]
         for step, words in {"import": ["import", "--format", "hf-llama", f"{scratch}/theirs", f"{scratch}/ours"],
                             "export": ["export", "--format", "hf-llama", "--dtype", "bfloat16", f"{scratch}/ours", f"{scratch}/back"]}.items():
+            if arguments.steps not in (step, "both"):
+                continue
             peak, seconds = measure(command + words)
             record[step] = {"peak_bytes": peak, "seconds": round(seconds, 1)}
             print(f"{arguments.shape} {step}: peak {peak / 1e9:.2f} GB of memory, {4 * n / 1e9:.1f} GB of float32 weights, largest tensor "
