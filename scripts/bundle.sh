@@ -27,7 +27,7 @@ rm -r "$out/bin" "$out/lib"
 cp -r configs "$out/configs"
 cp scripts/gpu_check.sh scripts/gpu_report.py "$out"
 "$ROOT/.venv/bin/python" -c 'import torch; print(torch.__version__)' >"$out/torch_version"
-{ git ls-files '*.md' '*.cpp' '*.h' | xargs cat || true; } | head -c 3000000 >"$out/text.txt"
+{ git ls-files '*.md' '*.cpp' '*.h' | xargs cat 2>/dev/null || true; } | head -c 3000000 >"$out/text.txt"
 git describe --always --dirty >"$out/commit"
 
 bytes=$(du -sb "$out" | cut -f 1)

@@ -15,14 +15,6 @@ far_models=" ${FAR_MODELS-yoco yoco_rotary_long} "
 begin=$SECONDS
 prepare_retrieval "$tandem" "$out"
 
-# train MODEL: runs/retrieval/MODEL, after the model it goes on from.
-train() {
-  local config=configs/retrieval/$1.yaml from
-  from=$(sed -n 's/^init: {from: runs\/retrieval\/\([a-z_]*\),.*/\1/p' "$config")
-  if [ -n "$from" ]; then train "$from"; fi
-  say "Train $config"
-  "$tandem" train "$config" --out "$out/$1"
-}
 # score TASK LENGTHS SAMPLES RUN... -- OPTION...
 score() {
   local task=$1 lengths=$2 samples=$3 runs=()
@@ -35,7 +27,8 @@ score() {
 
 runs=() far_runs=()
 for model in "${models[@]}"; do
-  train "$model"
+  say "Train configs/retrieval/$model.yaml"
+  "$tandem" train "configs/retrieval/$model.yaml" --out "$out/$model"
   runs+=("$out/$model")
   case $far_models in *" $model "*) far_runs+=("$out/$model") ;; esac
 done

@@ -19,5 +19,4 @@ prepare_retrieval() {
   samples "$tandem" "$out" 64 2560 0.7 0.3 0
   samples "$tandem" "$out" 128 1920 0.4 0.6 0
   samples "$tandem" "$out" 256 7680 0.2 0.3 0.5
-  samples "$tandem" "$out" 1024 1600 0 0.1 0.9
 }
