@@ -131,19 +131,19 @@ FittedPowerLaw fit_power_law(const std::vector<double>& n, int64_t units, const 
     return fitter.fit(nll, weight);
   };
   FittedPowerLaw fitted{.fit = fit_of(std::vector<int64_t>(static_cast<size_t>(units), 1))};
-  std::vector<double> a, b, c, slope;
-  for (int64_t r = 0; r < resamples && units > 1 && fitted.fit; ++r) {
-    std::vector<int64_t> times(static_cast<size_t>(units));
-    for (const size_t unit : resample(times.size(), random, static_cast<uint64_t>(r)))
-      ++times[unit];
-    const auto found = fit_of(times);
-    if (!found) continue;  // hardly any point was drawn
-    a.push_back(found->law.a), b.push_back(found->law.b), c.push_back(found->law.c);
-    slope.push_back(found->slope);
-  }
-  if (!b.empty()) {
-    fitted.a = percentile_interval(a, level), fitted.b = percentile_interval(b, level);
-    fitted.c = percentile_interval(c, level), fitted.slope = percentile_interval(slope, level);
+  if (units > 1 && fitted.fit) {
+    const auto estimate = [&](std::span<const size_t> drawn) -> std::vector<double> {
+      std::vector<int64_t> times(static_cast<size_t>(units));
+      for (const size_t unit : drawn) ++times[unit];
+      const auto found = fit_of(times);
+      if (!found) return {};  // hardly any point was drawn
+      return {found->law.a, found->law.b, found->law.c, found->slope};
+    };
+    const auto made = bootstrap(static_cast<size_t>(units), resamples, level, random, estimate);
+    if (made.good > 0) {
+      fitted.a = made.intervals[0], fitted.b = made.intervals[1];
+      fitted.c = made.intervals[2], fitted.slope = made.intervals[3];
+    }
   }
   fitted.why = why_not_separated(fitted);
   return fitted;
