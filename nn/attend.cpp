@@ -7,8 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "nn/recomputing_runner.h"
-
 // LibTorch's fused attention does the work: on a CPU its flash kernel, on a GPU whichever of its
 // own fits. It knows one whole causal sequence; everything else is cut into blocks of queries, each
 // with the keys that it sees and an additive mask. In a block the query heads that share a key head
@@ -214,6 +212,79 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
   return out.unflatten(2, {n_shared, n_queries}).permute({0, 3, 1, 2, 4}).flatten(2, 3);
 }
 
+/// What every block of a call shares.
+struct Rule {
+  AttendMask mask;
+  int64_t shift = 0;  // key index of the first query where the mask does not say
+  std::vector<Block> blocks;
+};
+
+/// Block n of a call, whose queries and keys these are.
+Tensor attend_block_of(const Rule& rule, size_t n, const Tensor& q, const Tensor& k,
+                       const Tensor& v) {
+  const Block& block = rule.blocks[n];
+  if (block.keys.size() == 0) return torch::zeros_like(q);
+  const bool by_row = is_by_row(rule.mask);
+  // A decode step: the slice is just what it sees.
+  if (!by_row && block.queries.size() == 1) return attend_block(q, k, v, {});
+  const auto visible = visible_keys(block, rule.shift, rule.mask, q.device());
+  const auto out = attend_block(q, k, v, visible);
+  if (!by_row && rule.shift >= 0) return out;
+  // Some may see nothing.
+  return out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0);
+}
+
+/// All blocks of a call; the backward pass makes them again one by one, and adds up each one's
+/// gradients before the next: neither masks nor gradients of all blocks are held at once.
+struct BlocksAgain : torch::autograd::Function<BlocksAgain> {
+  struct Held : torch::CustomClassHolder {
+    Rule rule;
+    explicit Held(Rule of_call) : rule(std::move(of_call)) {}
+  };
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
+                        const Tensor& v, const Rule& rule) {
+    ctx->save_for_backward({q, k, v});
+    ctx->saved_data["rule"] = c10::IValue::make_capsule(c10::make_intrusive<Held>(rule));
+    Tensors outputs;
+    for (size_t n = 0; n < rule.blocks.size(); ++n) {
+      const auto& [queries, keys] = rule.blocks[n];
+      outputs.push_back(attend_block_of(rule, n, q.slice(1, queries.begin, queries.end),
+                                        k.slice(1, keys.begin, keys.end),
+                                        v.slice(1, keys.begin, keys.end)));
+    }
+    return torch::cat(outputs, 1);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& gradients) {
+    const Tensors saved = ctx->get_saved_variables();
+    const auto held = c10::static_intrusive_pointer_cast<Held>(ctx->saved_data["rule"].toCapsule());
+    const Rule& rule = held->rule;
+    Tensors sums;  // of q, k and v, in float32 or wider
+    for (const Tensor& x : saved)
+      sums.push_back(torch::zeros(x.sizes(), x.options().dtype(float_or_wider(x.scalar_type()))));
+    for (size_t n = 0; n < rule.blocks.size(); ++n) {
+      const auto& [queries, keys] = rule.blocks[n];
+      if (keys.size() == 0) continue;
+      const Range ranges[] = {queries, keys, keys};
+      Tensors inputs;
+      for (size_t i = 0; i < saved.size(); ++i)
+        inputs.push_back(
+            saved[i].slice(1, ranges[i].begin, ranges[i].end).detach().requires_grad_());
+      Tensor out;
+      {
+        const torch::AutoGradMode grad_mode(true);
+        out = attend_block_of(rule, n, inputs[0], inputs[1], inputs[2]);
+      }
+      const auto of_inputs = torch::autograd::grad(
+          {out}, inputs, {gradients[0].slice(1, queries.begin, queries.end)});
+      for (size_t i = 0; i < saved.size(); ++i)
+        sums[i].slice(1, ranges[i].begin, ranges[i].end).add_(of_inputs[i]);
+    }
+    for (size_t i = 0; i < saved.size(); ++i) sums[i] = sums[i].to(saved[i].scalar_type());
+    return {sums[0], sums[1], sums[2], {}};
+  }
+};
+
 void check(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
   TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
                   q.size(3) == k.size(3) && q.size(1) > 0,
@@ -282,33 +353,24 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMas
   const bool by_row = is_by_row(mask);
   if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys))
     return attend_whole(q, k, v);
-  const auto blocks = make_blocks(n_queries, n_keys, mask, q.device());
+  const Rule rule{mask, shift, make_blocks(n_queries, n_keys, mask, q.device())};
   std::vector<Range> keys;
-  for (const auto& block : blocks) keys.push_back(block.keys);
-  const auto queries = q.split(blocks.front().queries.size(), 1);
+  int64_t most_keys = 0;  // of a block
+  for (const auto& block : rule.blocks) {
+    keys.push_back(block.keys);
+    most_keys = std::max(most_keys, block.keys.size());
+  }
+  // A mask of so many keys, for each row or for queries that begin far behind the first key (a
+  // rank's part of a row), takes more memory than what a layer keeps of the queries.
+  const bool again = (by_row || shift > 0) && most_keys > 4 * k.size(2) * k.size(3) &&
+                     torch::GradMode::is_enabled() &&
+                     (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  if (again) return BlocksAgain::apply(q, k, v, rule);
+  const auto queries = q.split(rule.blocks.front().queries.size(), 1);
   const auto pieces_k = cut(k, keys), pieces_v = cut(v, keys);
   Tensors outputs;
-  for (size_t n = 0; n < blocks.size(); ++n) {
-    if (keys[n].size() == 0) {
-      outputs.push_back(torch::zeros_like(queries[n]));
-      continue;
-    }
-    const auto f = [mask, block = blocks[n], by_row, shift](const Tensors& in) -> Tensors {
-      // A decode step: the slice is just what it sees.
-      if (!by_row && block.queries.size() == 1) return {attend_block(in[0], in[1], in[2], {})};
-      const auto visible = visible_keys(block, shift, mask, in[0].device());
-      const auto out = attend_block(in[0], in[1], in[2], visible);
-      if (!by_row && shift >= 0) return {out};
-      // Some may see nothing.
-      return {out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0)};
-    };
-    // A mask of so many keys, for each row or for queries that begin far behind the first key (a
-    // rank's part of a row), takes more memory than what a layer keeps of the queries: the backward
-    // pass makes it again.
-    const bool again = (by_row || shift > 0) && keys[n].size() > 4 * k.size(2) * k.size(3);
-    const Tensors inputs = {queries[n], pieces_k[n], pieces_v[n]};
-    outputs.push_back(again ? recomputed(inputs, f)[0] : f(inputs)[0]);
-  }
+  for (size_t n = 0; n < rule.blocks.size(); ++n)
+    outputs.push_back(attend_block_of(rule, n, queries[n], pieces_k[n], pieces_v[n]));
   return outputs.size() == 1 ? outputs[0] : torch::cat(outputs, 1);
 }
 
