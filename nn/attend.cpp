@@ -234,7 +234,18 @@ Tensor attend_block_of(const Rule& rule, size_t n, const Tensor& q, const Tensor
   return out.masked_fill(visible.any(-1).logical_not().unsqueeze(-1).unsqueeze(-1), 0);
 }
 
-/// All blocks of a call; the backward pass makes them again one by one, and adds up each one's
+Tensor attend_blocks(const Tensor& q, const Tensor& k, const Tensor& v, const Rule& rule) {
+  std::vector<Range> keys;
+  for (const auto& block : rule.blocks) keys.push_back(block.keys);
+  const auto pieces_q = q.split(rule.blocks.front().queries.size(), 1);
+  const auto pieces_k = cut(k, keys), pieces_v = cut(v, keys);
+  Tensors outputs;
+  for (size_t n = 0; n < rule.blocks.size(); ++n)
+    outputs.push_back(attend_block_of(rule, n, pieces_q[n], pieces_k[n], pieces_v[n]));
+  return outputs.size() == 1 ? outputs[0] : torch::cat(outputs, 1);
+}
+
+/// The same; the backward pass makes the blocks again one by one, and adds up each one's
 /// gradients before the next: neither masks nor gradients of all blocks are held at once.
 struct BlocksAgain : torch::autograd::Function<BlocksAgain> {
   struct Held : torch::CustomClassHolder {
@@ -245,14 +256,7 @@ struct BlocksAgain : torch::autograd::Function<BlocksAgain> {
                         const Tensor& v, const Rule& rule) {
     ctx->save_for_backward({q, k, v});
     ctx->saved_data["rule"] = c10::IValue::make_capsule(c10::make_intrusive<Held>(rule));
-    Tensors outputs;
-    for (size_t n = 0; n < rule.blocks.size(); ++n) {
-      const auto& [queries, keys] = rule.blocks[n];
-      outputs.push_back(attend_block_of(rule, n, q.slice(1, queries.begin, queries.end),
-                                        k.slice(1, keys.begin, keys.end),
-                                        v.slice(1, keys.begin, keys.end)));
-    }
-    return torch::cat(outputs, 1);
+    return attend_blocks(q, k, v, rule);  // grad mode is off in here
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& gradients) {
@@ -354,24 +358,14 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMas
   if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys))
     return attend_whole(q, k, v);
   const Rule rule{mask, shift, make_blocks(n_queries, n_keys, mask, q.device())};
-  std::vector<Range> keys;
   int64_t most_keys = 0;  // of a block
-  for (const auto& block : rule.blocks) {
-    keys.push_back(block.keys);
-    most_keys = std::max(most_keys, block.keys.size());
-  }
+  for (const auto& block : rule.blocks) most_keys = std::max(most_keys, block.keys.size());
   // A mask of so many keys, for each row or for queries that begin far behind the first key (a
   // rank's part of a row), takes more memory than what a layer keeps of the queries.
   const bool again = (by_row || shift > 0) && most_keys > 4 * k.size(2) * k.size(3) &&
                      torch::GradMode::is_enabled() &&
                      (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  if (again) return BlocksAgain::apply(q, k, v, rule);
-  const auto queries = q.split(rule.blocks.front().queries.size(), 1);
-  const auto pieces_k = cut(k, keys), pieces_v = cut(v, keys);
-  Tensors outputs;
-  for (size_t n = 0; n < rule.blocks.size(); ++n)
-    outputs.push_back(attend_block_of(rule, n, queries[n], pieces_k[n], pieces_v[n]));
-  return outputs.size() == 1 ? outputs[0] : torch::cat(outputs, 1);
+  return again ? BlocksAgain::apply(q, k, v, rule) : attend_blocks(q, k, v, rule);
 }
 
 }  // namespace tandem
