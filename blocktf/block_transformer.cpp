@@ -76,7 +76,7 @@ class BlockTransformer final : public LanguageModel {
     return block_decoder_->n_layers() + token_decoder_->n_layers();
   }
   Flops flops(Phase phase, int64_t length, int64_t batch) const override;
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override;
 
  private:
   /// Hidden states of a call's columns, and which of them have a context.
@@ -387,13 +387,13 @@ Flops BlockTransformer::flops(Phase phase, int64_t length, int64_t batch) const 
   return flops;
 }
 
-StateBytes BlockTransformer::state_bytes(int64_t length, int64_t element_size) const {
+StateBytes BlockTransformer::state_bytes(int64_t length, torch::Dtype dtype) const {
   const int64_t tail = length % block_length_;
   return {
-      {{"block_decoder", block_decoder_->state_bytes(length / block_length_, element_size).total()},
-       {"context", block_decoder_->d_model() * std::max<int64_t>(4, element_size)},
+      {{"block_decoder", block_decoder_->state_bytes(length / block_length_, dtype).total()},
+       {"context", block_decoder_->d_model() * static_cast<int64_t>(torch::elementSize(float_or_wider(dtype)))},
        {"tail", block_length_ * static_cast<int64_t>(sizeof(int64_t))},
-       {"token_decoder", token_decoder_->state_bytes(tail, element_size)}}};
+       {"token_decoder", token_decoder_->state_bytes(tail, dtype)}}};
 }
 
 }  // namespace

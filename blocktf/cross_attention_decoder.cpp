@@ -158,8 +158,8 @@ class CrossAttentionDecoder final : public TokenDecoder {
            static_cast<double>(config_.n_layers) * (projections + 4 * width * pairs + ffn);
   }
 
-  int64_t state_bytes(int64_t n, int64_t element_size) const override {
-    return (spec_.block_length + n + 1) * config_.d_model * kept_element_size(element_size);
+  int64_t state_bytes(int64_t n, torch::Dtype dtype) const override {
+    return (spec_.block_length + n + 1) * config_.d_model * kept_element_size(dtype);
   }
 
  private:

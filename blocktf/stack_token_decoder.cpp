@@ -107,8 +107,8 @@ class StackTokenDecoder : public TokenDecoder {
     return expansion + stack_->forward_flops(Phase::kTrain, n_front_ - 1 + n, 1).total();
   }
 
-  int64_t state_bytes(int64_t n, int64_t element_size) const override {
-    return stack_->state_bytes(n_front_ + n, element_size).total();
+  int64_t state_bytes(int64_t n, torch::Dtype dtype) const override {
+    return stack_->state_bytes(n_front_ + n, dtype).total();
   }
 
  protected:
@@ -179,8 +179,8 @@ class OfficialPrefixDecoder final : public PrefixDecoder {
     return run(own);
   }
 
-  int64_t state_bytes(int64_t n, int64_t element_size) const override {
-    return (n_vectors_ + n) * stack_->d_model() * kept_element_size(element_size);
+  int64_t state_bytes(int64_t n, torch::Dtype dtype) const override {
+    return (n_vectors_ + n) * stack_->d_model() * kept_element_size(dtype);
   }
 
  private:
@@ -206,9 +206,9 @@ class SummationDecoder final : public StackTokenDecoder {
     check_bos(bos_id_, spec);
   }
 
-  int64_t state_bytes(int64_t n, int64_t element_size) const override {
-    return StackTokenDecoder::state_bytes(n, element_size) +
-           (spec_.block_length - 1) * stack_->d_model() * kept_element_size(element_size);
+  int64_t state_bytes(int64_t n, torch::Dtype dtype) const override {
+    return StackTokenDecoder::state_bytes(n, dtype) +
+           (spec_.block_length - 1) * stack_->d_model() * kept_element_size(dtype);
   }
 
  protected:

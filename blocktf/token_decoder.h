@@ -87,7 +87,7 @@ class TokenDecoder : public Module {
   /// Multiply-adds times two of one block's context and first n inputs (tokens in front of which n predictions stand); without the head.
   virtual double forward_flops(int64_t n) const = 0;
   /// Bytes of a LocalState that holds n tokens, of one row.
-  virtual int64_t state_bytes(int64_t n, int64_t element_size) const = 0;
+  virtual int64_t state_bytes(int64_t n, torch::Dtype dtype) const = 0;
 };
 
 /// The table behind `token_decoder: {kind: ...}`: prefix, summation, cross_attention. `stacks` is the table of theirs and must outlive what is made of it.

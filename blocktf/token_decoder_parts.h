@@ -24,7 +24,7 @@ void check_step(const TokenDecoderSpec& spec, int64_t n_tokens);
 void check_bos(int64_t bos_id, const TokenDecoderSpec& spec);
 
 /// What a state keeps beside keys and values is never narrower than float32, so that a narrow cache rounds nothing else.
-inline int64_t kept_element_size(int64_t element_size) { return element_size < 4 ? 4 : element_size; }
+inline int64_t kept_element_size(torch::Dtype dtype) { return static_cast<int64_t>(torch::elementSize(float_or_wider(dtype))); }
 
 /// The inputs so far, all run again at each step: for decoders whose keys and values are not kept.
 struct KeptInputs final : LocalState {

@@ -64,9 +64,8 @@ std::vector<BenchLength> bench_lengths(const BenchOptions& options, const std::s
   return all;
 }
 
-int64_t cache_element_size(const BenchOptions& options) {
-  return static_cast<int64_t>(
-      torch::elementSize(cache_dtype_of(options.cache_dtype).value_or(parse_dtype(options.dtype))));
+torch::Dtype cache_dtype_of(const BenchOptions& options) {
+  return cache_dtype_of(options.cache_dtype).value_or(parse_dtype(options.dtype));
 }
 
 }  // namespace tandem

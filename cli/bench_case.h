@@ -28,6 +28,6 @@ std::vector<BenchLength> bench_lengths(const BenchOptions& options, const std::s
                                        const LanguageModel& model);
 
 /// Bytes of a key or value in the state.
-int64_t cache_element_size(const BenchOptions& options);
+torch::Dtype cache_dtype_of(const BenchOptions& options);
 
 }  // namespace tandem

@@ -22,12 +22,12 @@ LargestBatch largest_batch(const Workload& workload, const std::string& name,
                            const LanguageModel& model, const BenchLength& tokens,
                            const BenchOptions& o, torch::Device device) {
   const auto rows_in = [&](int64_t bytes) {
-    return rows_in_memory(model, tokens.total(), cache_element_size(o), bytes);
+    return rows_in_memory(model, tokens.total(), cache_dtype_of(o), bytes);
   };
   if (o.memory_bytes > 0) {
     LargestBatch found{rows_in(o.memory_bytes), {}};
     if (found.rows > 0) return found;
-    const int64_t row = model.state_bytes(tokens.total(), cache_element_size(o)).total();
+    const int64_t row = model.state_bytes(tokens.total(), cache_dtype_of(o)).total();
     throw bad_usage(fmt::format("--memory {} holds no row of {}, whose state takes {} at {} tokens",
                                 human_bytes(static_cast<double>(o.memory_bytes)), name,
                                 human_bytes(static_cast<double>(row)),

@@ -101,7 +101,7 @@ void add_bench_options(CLI::App& command, BenchOptions& o) {
   command.add_option("--dtype", o.dtype, "float32, bfloat16 or float64")->capture_default_str();
   command
       .add_option("--cache-dtype", o.cache_dtype,
-                  "Of keys and values in the state: same (as --dtype), float32 or bfloat16")
+                  "Of keys and values in the state: same (as --dtype), float32, bfloat16 or int8")
       ->check(CLI::IsMember(kCacheDtypes))
       ->capture_default_str();
   command.add_option("--out", o.out, "Append each result to this file as a line of JSON");

@@ -44,7 +44,7 @@ double decode_flops(const LanguageModel& model, int64_t length) {
 
 /// What one more token of context costs each token after it, and what a token costs without
 /// context. The growth is taken where every window is full, whatever the case.
-void add_costs_of_context(Json& record, const LanguageModel& model, int64_t element_size) {
+void add_costs_of_context(Json& record, const LanguageModel& model, torch::Dtype dtype) {
   constexpr int64_t kFar = int64_t{1} << 24;  // tokens
   const auto growth = [&](const auto& of_length) {
     return static_cast<double>(of_length(2 * kFar) - of_length(kFar)) / static_cast<double>(kFar);
@@ -53,7 +53,7 @@ void add_costs_of_context(Json& record, const LanguageModel& model, int64_t elem
   record["attention_flops_per_context_token"] =
       growth([&](int64_t n) { return decode_flops(model, n); });
   record["state_bytes_per_context_token"] =
-      growth([&](int64_t n) { return model.state_bytes(n, element_size).total(); });
+      growth([&](int64_t n) { return model.state_bytes(n, dtype).total(); });
 }
 
 const char* const kColumns =
@@ -78,7 +78,7 @@ Json bench_record(const BenchCase& c, const Measured& m, const BenchOptions& o,
   const LanguageModel& model = *c.loaded.model;
   const BenchLength& tokens = c.tokens;
   const bool decode_only = o.protocol == "decode";
-  const int64_t element_size = cache_element_size(o);
+  const torch::Dtype dtype = cache_dtype_of(o);
   const auto batch = static_cast<double>(c.batch),
              generated = static_cast<double>(tokens.generated);
   const auto prompt_tokens =
@@ -136,15 +136,15 @@ Json bench_record(const BenchCase& c, const Measured& m, const BenchOptions& o,
   }
   record.update(
       {{"state_bytes", m.runs.back().state_bytes},
-       {"state_bytes_per_row", by_part(model.state_bytes(tokens.prompt, element_size))},
-       {"state_bytes_per_row_at_end", by_part(model.state_bytes(tokens.total(), element_size))},
+       {"state_bytes_per_row", by_part(model.state_bytes(tokens.prompt, dtype))},
+       {"state_bytes_per_row_at_end", by_part(model.state_bytes(tokens.total(), dtype))},
        {"before_bytes", m.runs.back().before_bytes},
        {"prefill_peak_bytes", or_null(largest_of(m, &InferenceRun::prefill_peak_bytes))},
        {"prefill_beyond_state_bytes",
         or_null(largest_of(m, &InferenceRun::prefill_beyond_state_bytes))},
        {"peak_bytes", or_null(largest_of(m, &InferenceRun::peak_bytes))},
        {"reserved_bytes", or_null(largest_of(m, &InferenceRun::reserved_bytes))}});
-  add_costs_of_context(record, model, element_size);
+  add_costs_of_context(record, model, dtype);
   if (const Json expected = expected_ratios(record["family"], parameters); !expected.empty())
     record["expected"] = expected;
   return record;

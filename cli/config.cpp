@@ -157,7 +157,7 @@ Json describe(const Plan& plan, int64_t world, std::vector<std::string>& formula
       flops_per_token(model->flops(Phase::kPrefill, length, 1), n_tokens);
   json["flops_per_token"]["decode"] = flops_per_token(model->flops(Phase::kDecode, length, 1), 1);
 
-  const StateBytes state = model->state_bytes(length, bfloat16 ? 2 : 4);
+  const StateBytes state = model->state_bytes(length, bfloat16 ? torch::kBFloat16 : torch::kFloat32);
   for (const auto& [part, bytes] : state.parts) json["state_bytes"][part] = bytes;
   json["state_bytes"]["total"] = state.total();
 

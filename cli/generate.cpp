@@ -66,7 +66,7 @@ std::optional<int> parse(Options& o, int argc, const char* const* argv) {
   app.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--dtype", o.dtype, "float32, bfloat16 or float64")->capture_default_str();
   app.add_option("--cache-dtype", o.cache_dtype,
-                 "Of the keys and values held: same (as --dtype), float32 or bfloat16")
+                 "Of the keys and values held: same (as --dtype), float32, bfloat16 or int8")
       ->check(CLI::IsMember(kCacheDtypes))
       ->capture_default_str();
   app.add_flag("--json", o.json, "Print one JSON object at the end in place of the stream");

@@ -25,9 +25,9 @@ LargestBatch find_largest_batch(const std::function<bool(int64_t rows)>& fits, i
   return found;
 }
 
-int64_t rows_in_memory(const LanguageModel& model, int64_t length, int64_t element_size,
+int64_t rows_in_memory(const LanguageModel& model, int64_t length, torch::Dtype dtype,
                        int64_t memory_bytes) {
-  return memory_bytes / std::max<int64_t>(1, model.state_bytes(length, element_size).total());
+  return memory_bytes / std::max<int64_t>(1, model.state_bytes(length, dtype).total());
 }
 
 }  // namespace tandem

@@ -17,9 +17,9 @@ struct LargestBatch {
 /// apart: a try may take minutes, and a batch's time hardly depends on the last rows.
 LargestBatch find_largest_batch(const std::function<bool(int64_t rows)>& fits, int64_t limit);
 
-/// Rows of `length` tokens whose state takes at most `memory_bytes`, with keys and values of
-/// `element_size` bytes.
-int64_t rows_in_memory(const LanguageModel& model, int64_t length, int64_t element_size,
+/// Rows of `length` tokens whose state takes at most `memory_bytes`, with keys and values held in
+/// `dtype`.
+int64_t rows_in_memory(const LanguageModel& model, int64_t length, torch::Dtype dtype,
                        int64_t memory_bytes);
 
 }  // namespace tandem

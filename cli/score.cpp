@@ -46,7 +46,7 @@ std::optional<int> parse(Options& o, int argc, const char* const* argv) {
   app.add_option("--dtype", o.dtype, "float32, bfloat16 or float64")->capture_default_str();
   app.add_option(
          "--cache-dtype", o.cache_dtype,
-         "Of the keys and values that --logits holds: same (as --dtype), float32 or bfloat16")
+         "Of the keys and values that --logits holds: same (as --dtype), float32, bfloat16 or int8")
       ->check(CLI::IsMember(kCacheDtypes))
       ->capture_default_str();
   app.add_flag_callback(

@@ -280,7 +280,7 @@ that protocol (absent: its first; all). A cell is one length and one depth of --
 token file, or noise; --cache keeps the questions in a folder. --remove-needle true is the control: the question stays, the answer is not in the text.
 Scores: substring, the published rule; exact, the answer's first number is the one asked for; decoy accuracy, its log-probability is above that of every wrong answer of the same form
 (equal ones share; --decoys false leaves this out). Prompts are read in pieces of --chunk tokens; what prompts begin with in common is read once. Keys and values are held
-in --cache-dtype (same as --dtype, float32 or bfloat16), states in --memory-gib, which long prompts share with their clones; --batch is the most prompts read together.
+in --cache-dtype (same as --dtype, float32, bfloat16 or int8), states in --memory-gib, which long prompts share with their clones; --batch is the most prompts read together.
 Example: tandem eval needle runs/yoco --lengths 4096,65536,1048576 --samples 3 --haystack essays --cache sets --out needle.jsonl)";
 
 EvalTable run_needle(const NeedleConfig& config, const EvalArgs& args) {

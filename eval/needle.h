@@ -22,7 +22,7 @@ struct NeedleConfig {
   bool decoys = true;                // compare the answer's log-probability with wrong ones'
   std::string cache = "";            // folder that keeps sets; empty: none
   int64_t chunk = 4096;              // prompt tokens of one call
-  std::string cache_dtype = "same";  // of keys and values: same | float32 | bfloat16
+  std::string cache_dtype = "same";  // of keys and values: same | float32 | bfloat16 | int8
   double memory_gib = 4;             // of the states held at once, where one row has room in it
   template <typename Visitor>
   void fields(Visitor& visit) {
@@ -38,7 +38,7 @@ struct NeedleConfig {
     visit.value("decoys", decoys);
     visit.value("cache", cache);
     visit.value("chunk", chunk, at_least(1));
-    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "same"});
+    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "int8", "same"});
     visit.value("memory_gib", memory_gib, above(0));
   }
 };

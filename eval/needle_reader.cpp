@@ -41,7 +41,7 @@ NeedleReader::NeedleReader(LanguageModel& model, const NeedleReaderConfig& confi
               ", max_new_tokens = ", config.max_new_tokens, ", expected at least 1 each");
   const auto dtype = config.cache_dtype.value_or(model.parameters().front().scalar_type());
   row_bytes_ = std::max<int64_t>(
-      1, model.state_bytes(config.capacity, static_cast<int64_t>(c10::elementSize(dtype))).total());
+      1, model.state_bytes(config.capacity, dtype).total());
   // States of prompts and what is kept of them share one half, candidates have the other.
   rows_ = std::clamp<int64_t>(config.memory_bytes / 4 / row_bytes_, 1, config.rows);
   candidate_rows_ = std::max<int64_t>(1, config.memory_bytes / 2 / row_bytes_);

@@ -26,7 +26,7 @@ struct NllConfig {
   int64_t last = 0;                  // only so many at its end are scored; 0 = all
   std::string bos = "none";          // none | window: BOS in front of each window or document
   int64_t chunk = 0;                 // tokens of a piece; 0 = whole windows or documents
-  std::string cache_dtype = "same";  // of keys and values, with chunk: same | float32 | bfloat16
+  std::string cache_dtype = "same";  // of keys and values, with chunk: same | float32 | bfloat16 | int8
   // tokens see their document only; absent: as trained, but not for a model of blocks
   std::optional<bool> mask_documents = {};
   int64_t buckets = 16;                    // of the loss by position
@@ -53,7 +53,7 @@ struct NllConfig {
     visit.value("last", last, at_least(0));
     visit.one_of("bos", bos, {"none", "window"});
     visit.value("chunk", chunk, at_least(0));
-    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "same"});
+    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "int8", "same"});
     visit.optional("mask_documents", mask_documents);
     visit.value("buckets", buckets, at_least(1));
     visit.one_of("bucket_scale", bucket_scale, {"linear", "log"});

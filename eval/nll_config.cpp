@@ -32,7 +32,7 @@ tokens (absent: the window). Every token but the first is scored once; with a sm
 --min-length and --max-length choose documents by their tokens, --max-documents takes the first so many.
 --bos window puts BOS in front of each, so that its first token is scored too. --skip leaves out the first targets of each, --last scores only so many at
 the end of each. --chunk scores in pieces through the model's state, with the same result in bounded memory (keys and values are held in
---cache-dtype: same as --dtype, float32 or bfloat16); what precedes the first scored target then takes the early exit of prefill.
+--cache-dtype: same as --dtype, float32, bfloat16 or int8); what precedes the first scored target then takes the early exit of prefill.
 --buckets sets how finely the loss by position is kept, --bucket-scale linear or log how they grow; --fit buckets or cumulative puts
 nll = a n^-b + c through the curve, with 95 % intervals over windows or documents drawn anew (--seed), and says when b cannot be separated.
 --recall-split true gives the loss of targets whose bigram stands earlier in the window or document (ar_hit) and of the others (first_occurrence);

@@ -20,8 +20,10 @@ using Json = nlohmann::ordered_json;
 // The first of the short cases that tell a model's pace before its first measurement.
 constexpr InferenceLength kProbe = {256, 16};
 
-int64_t element_size_of(const std::string& dtype) {
-  return dtype == "bfloat16" ? 2 : dtype == "float64" ? 8 : 4;
+torch::Dtype dtype_of(const std::string& word) {
+  return word == "bfloat16" ? torch::kBFloat16
+         : word == "float64" ? torch::kFloat64
+                             : torch::kFloat32;
 }
 
 /// What all cells share.
@@ -53,7 +55,7 @@ class ProfiledModel {
         device_(device),
         input_(std::move(input)),
         shapes_(args.describe(input_)),
-        cost_(*shapes_.model, shapes_.config, element_size_of(args.dtype), cache_element_size()) {}
+        cost_(*shapes_.model, shapes_.config, dtype_of(args.dtype), cache_dtype()) {}
 
   InferenceLength tokens_of(int64_t length) const {
     const int64_t generated = rounded_up(config_.generated, shapes_.model->tokens_per_call());
@@ -99,8 +101,8 @@ class ProfiledModel {
   }
 
  private:
-  int64_t cache_element_size() const {
-    return element_size_of(config_.cache_dtype == "same" ? args_.dtype : config_.cache_dtype);
+  torch::Dtype cache_dtype() const {
+    return cache_dtype_of(config_.cache_dtype).value_or(dtype_of(args_.dtype));
   }
 
   ProfileCase case_of(const InferenceLength& tokens, int64_t batch) const {

@@ -19,7 +19,7 @@ struct ProfileConfig {
   bool measure = true;                 // false: compute all
   int64_t repeats = 3;
   int64_t prefill_chunk = 4096;      // prompt tokens of one call; 0: all at once
-  std::string cache_dtype = "same";  // of keys and values: same | float32 | bfloat16
+  std::string cache_dtype = "same";  // of keys and values: same | float32 | bfloat16 | int8
   // of the device; the first is known of some in bfloat16
   std::optional<double> peak_tflops = {};
   std::optional<double> bandwidth = {};  // GB/s of its memory
@@ -33,7 +33,7 @@ struct ProfileConfig {
     visit.value("measure", measure);
     visit.value("repeats", repeats, at_least(1));
     visit.value("prefill_chunk", prefill_chunk, at_least(0));
-    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "same"});
+    visit.one_of("cache_dtype", cache_dtype, {"bfloat16", "float32", "int8", "same"});
     visit.optional("peak_tflops", peak_tflops, at_least(0));
     visit.optional("bandwidth", bandwidth, at_least(0));
   }

@@ -77,9 +77,11 @@ double growth(const auto& of_length) {
 }  // namespace
 
 InferenceCost::InferenceCost(const LanguageModel& model, const ConfigNode& config,
-                             int64_t element_size, int64_t cache_element_size)
-    : model_(model), element_size_(element_size), cache_element_size_(cache_element_size) {
-  weight_bytes_ = static_cast<double>(count_parameters(model) * element_size);
+                             torch::Dtype dtype, torch::Dtype cache_dtype)
+    : model_(model),
+      cache_dtype_(cache_dtype),
+      element_size_(static_cast<int64_t>(torch::elementSize(dtype))) {
+  weight_bytes_ = static_cast<double>(count_parameters(model) * element_size_);
   widest_ = widest_activation(model);
   const ConfigNode* section = config.find("model");
   if (section) queries_per_key_ = queries_per_key(*section).value_or(1);
@@ -102,11 +104,11 @@ int64_t InferenceCost::rows_within(double bytes, const InferenceLength& tokens,
 }
 
 StateBytes InferenceCost::cache(int64_t length) const {
-  return model_.state_bytes(length, cache_element_size_);
+  return model_.state_bytes(length, cache_dtype_);
 }
 
-double InferenceCost::cache_bytes_per_token() const {
-  return growth([&](int64_t n) { return cache(n).total(); });
+double InferenceCost::bytes_per_token(torch::Dtype cache_dtype) const {
+  return growth([&](int64_t n) { return model_.state_bytes(n, cache_dtype).total(); });
 }
 
 Flops InferenceCost::prefill_flops(const InferenceLength& tokens, int64_t rows) const {
@@ -122,8 +124,9 @@ double InferenceCost::decode_bytes(const InferenceLength& tokens, int64_t rows) 
   const int64_t length = tokens.prompt + tokens.generated / 2;
   const auto context = static_cast<double>(length);
   const double weights = weights_read(model_) * static_cast<double>(element_size_);
-  const double keys = context * growth(flops_after) / 2 / queries_per_key_ *
-                      static_cast<double>(cache_element_size_);
+  const double wide = bytes_per_token(torch::kFloat32);  // 0: no keys are held for good
+  const double bytes_per_element = wide > 0 ? sizeof(float) * cache_bytes_per_token() / wide : 0;
+  const double keys = context * growth(flops_after) / 2 / queries_per_key_ * bytes_per_element;
   const double constant =  // windows and retention states, read and written
       2 *
       std::max(0.0, static_cast<double>(cache(length).total()) - context * cache_bytes_per_token());

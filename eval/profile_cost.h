@@ -36,9 +36,9 @@ struct Peaks {
 /// What follows from a model's shapes; it may be without storage, and is never run.
 class InferenceCost {
  public:
-  /// `config`: of the whole run. Sizes in bytes: of a weight or activation, of a key or value.
-  InferenceCost(const LanguageModel& model, const ConfigNode& config, int64_t element_size,
-                int64_t cache_element_size);
+  /// `config`: of the whole run. Types: of weights and activations, of keys and values held.
+  InferenceCost(const LanguageModel& model, const ConfigNode& config, torch::Dtype dtype,
+                torch::Dtype cache_dtype);
 
   InferenceMemory memory(const InferenceLength& tokens, int64_t rows, int64_t prefill_chunk) const;
   /// The most rows whose memory() is at most `bytes`; 0 where not even one fits.
@@ -46,7 +46,7 @@ class InferenceCost {
 
   StateBytes cache(int64_t length) const;
   /// That one more token of context adds to a row, far beyond every window.
-  double cache_bytes_per_token() const;
+  double cache_bytes_per_token() const { return bytes_per_token(cache_dtype_); }
   Flops prefill_flops(const InferenceLength& tokens, int64_t rows) const;
   /// Of one generated token of one row, amid the generated ones.
   Flops decode_flops(const InferenceLength& tokens) const;
@@ -61,8 +61,11 @@ class InferenceCost {
   InferenceSeconds at_peak(const Peaks& peaks, const InferenceLength& tokens, int64_t rows) const;
 
  private:
+  double bytes_per_token(torch::Dtype cache_dtype) const;
+
   const LanguageModel& model_;
-  int64_t element_size_, cache_element_size_;
+  torch::Dtype cache_dtype_;
+  int64_t element_size_;  // bytes of a weight or activation
   double weight_bytes_ = 0;
   int64_t widest_ = 0;          // activations of a token, the logits left out
   double queries_per_key_ = 1;  // heads that share a key

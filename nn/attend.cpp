@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "nn/cache_rows.h"
+
 // LibTorch's fused attention does the work: on a CPU its flash kernel, on a GPU whichever of its
 // own fits. It knows one whole causal sequence; everything else is cut into blocks of queries, each
 // with the keys that it sees and an additive mask. In a block the query heads that share a key head
@@ -165,13 +167,15 @@ Tensor attend_converting(const Tensor& grouped, const Tensor& k, const Tensor& v
                          const std::optional<Tensor>& bias) {
   const double scale = 1 / std::sqrt(static_cast<double>(grouped.size(3)));
   const auto wide = float_or_wider(grouped.scalar_type());
-  const std::vector<int64_t> sizes = {k.size(0), k.size(2), kKeysPerConversion, k.size(3)};
+  const std::vector<int64_t> sizes = {k.size(0), k.size(2), kKeysPerConversion, grouped.size(3)};
   const Tensor keys = torch::empty(sizes, grouped.options()), values = torch::empty_like(keys);
   Tensor highest, sum, mixed;  // [B, G, R, 1] twice, [B, G, R, K]
   for (int64_t begin = 0; begin < k.size(1); begin += kKeysPerConversion) {
     const int64_t n = std::min(kKeysPerConversion, k.size(1) - begin);
     const auto converted = [&](const Tensor& buffer, const Tensor& x) {
-      return buffer.narrow(2, 0, n).copy_(x.narrow(1, begin, n).transpose(1, 2));  // [B, G, n, K]
+      const Tensor piece = buffer.narrow(2, 0, n);  // [B, G, n, K]
+      copy_from_cache_rows(piece, x.narrow(1, begin, n).transpose(1, 2));
+      return piece;
     };
     auto scores = grouped.matmul(converted(keys, k).transpose(2, 3)).to(wide) * scale;
     if (bias) scores = scores + bias->narrow(3, begin, n);  // [B, G, R, n]
@@ -202,7 +206,7 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
     bias = added.unsqueeze(1).repeat({1, 1, n_shared, 1});  // [B or 1, 1, H/G * T, S]
   }
   const auto like_queries = [&](const Tensor& x) {
-    return x.to(q.scalar_type()).transpose(1, 2);
+    return from_cache_rows(x, q.size(3), q.scalar_type()).transpose(1, 2);
   };  // a cache may be of another type
   const bool in_pieces = !torch::GradMode::is_enabled() && n_queries == 1 &&
                          k.scalar_type() != q.scalar_type() && k.size(1) > kKeysPerConversion;
@@ -291,7 +295,7 @@ struct BlocksAgain : torch::autograd::Function<BlocksAgain> {
 
 void check(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask) {
   TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
-                  q.size(3) == k.size(3) && q.size(1) > 0,
+                  k.size(3) == cache_row_width(q.size(3), k.scalar_type()) && q.size(1) > 0,
               "attend: q ", q.sizes(), ", k ", k.sizes(), ", v ", v.sizes(),
               ", expected [B, T, H, K] and [B, S, G, K] twice");
   TORCH_CHECK(k.size(2) > 0 && q.size(2) % k.size(2) == 0, "attend: ", q.size(2),
@@ -322,7 +326,7 @@ Tensor attend_whole(const Tensor& q, const Tensor& k, const Tensor& v) {
   // all scores: there heads are repeated, which takes far less.
   const bool repeats = q.is_cuda() && q.element_size() > 2;
   const auto heads = [&](const Tensor& x) {
-    const Tensor same = x.to(q.scalar_type());
+    const Tensor same = from_cache_rows(x, q.size(3), q.scalar_type());
     return (repeats ? repeated_heads(same, q.size(2) / x.size(2)) : same).transpose(1, 2);
   };
   const auto out = torch::scaled_dot_product_attention(

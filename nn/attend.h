@@ -15,7 +15,7 @@ struct AttendMask {
 /// Softmax attention with scale K^-0.5. q: [B, T, H, K]; k, v: [B, S, G, K], H a multiple of G, query head h reads head h * G / H; -> [B, T, H, K].
 /// Softmax in float32 (float64 for float64). A query that sees no key gives zeros. Never materialises more than a block of queries by its visible
 /// keys: time is that of the visible keys where neighbouring queries are near each other, memory that of one block (large masks that differ by row, or
-/// of queries behind the first key, are not kept for the backward pass but made again). k and v of another dtype are converted: those that a block of queries sees. The one file that picks an attention kernel.
+/// of queries behind the first key, are not kept for the backward pass but made again). k and v may be rows of a cache of another dtype (nn/cache_rows.h): those that a block of queries sees are converted. The one file that picks an attention kernel.
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMask& mask);
 
 }  // namespace tandem

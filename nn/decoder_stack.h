@@ -23,7 +23,7 @@ class DecoderStack : public Module {
   virtual int64_t n_layers() const = 0;  // for reports
   /// Forward FLOPs by part of `batch` rows, as TokenMixer::forward_flops counts; kPrefill counts with the early exit (Want::kLast).
   virtual Flops forward_flops(Phase phase, int64_t length, int64_t batch) const = 0;
-  virtual StateBytes state_bytes(int64_t length, int64_t element_size) const = 0;
+  virtual StateBytes state_bytes(int64_t length, torch::Dtype dtype) const = 0;
   /// Bytes that a rank sends where ranks divide rows.
   virtual SequenceBytes sequence_bytes(const SequencePass&) const { return {}; }
 };

@@ -71,8 +71,8 @@ double FullAttention::sequence_bytes(const SequencePass& pass) const {
                                 pass.passes());
 }
 
-int64_t FullAttention::state_bytes(int64_t length, int64_t element_size) const {
-  return bytes_of(length, element_size);
+int64_t FullAttention::state_bytes(int64_t length, torch::Dtype dtype) const {
+  return bytes_of(length, dtype);
 }
 
 }  // namespace tandem

@@ -155,8 +155,9 @@ int64_t length_when_continued(const LanguageModel& model,
 std::optional<torch::Dtype> cache_dtype_of(const std::string& word) {
   if (word == "same") return std::nullopt;
   if (word == "float32") return torch::kFloat32;
-  TORCH_CHECK(word == "bfloat16", "cache dtype ", word, ", expected same, float32 or bfloat16");
-  return torch::kBFloat16;
+  if (word == "bfloat16") return torch::kBFloat16;
+  TORCH_CHECK(word == "int8", "cache dtype ", word, ", expected same, float32, bfloat16 or int8");
+  return torch::kInt8;
 }
 
 void prefill(LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t chunk,

@@ -21,9 +21,9 @@ std::unique_ptr<ModelState> state_for_prompts(const LanguageModel& model, std::s
 /// Tokens that the longest row holds once generate_block has added at least `new_tokens` to every prompt: padding in front and the rest of a last block
 /// included.
 int64_t length_when_continued(const LanguageModel& model, std::span<const std::vector<int64_t>> prompts, int64_t new_tokens);
-/// The words of --cache-dtype: "same" (as the parameters), "float32", "bfloat16". Another one is a c10::Error.
+/// The words of --cache-dtype: "same" (as the parameters), "float32", "bfloat16", "int8". Another one is a c10::Error.
 std::optional<torch::Dtype> cache_dtype_of(const std::string& word);
-inline const std::vector<std::string> kCacheDtypes = {"same", "float32", "bfloat16"};
+inline const std::vector<std::string> kCacheDtypes = {"same", "float32", "bfloat16", "int8"};
 
 /// Feeds prompts of any lengths >= 1 into an empty `state` of as many rows, at most `chunk` tokens
 /// of each row a call (0 = all at once), and leaves the logits that follow each prompt in

@@ -43,7 +43,7 @@ class LanguageModel : public Module {
   virtual int64_t n_layers() const = 0;
   /// kTrain: forward and backward of `batch` rows of `length` tokens. kPrefill: a prompt of `length` with logits of its last token. kDecode: one token after `length`.
   virtual Flops flops(Phase phase, int64_t length, int64_t batch) const = 0;
-  virtual StateBytes state_bytes(int64_t length, int64_t element_size) const = 0;
+  virtual StateBytes state_bytes(int64_t length, torch::Dtype dtype) const = 0;
 
   /// Why ranks cannot divide its rows among them (ForwardContext::sequence), for a message; empty = they can.
   virtual std::string why_not_sequence_parallel() const { return "its layers take whole sequences only"; }

@@ -85,9 +85,9 @@ double DecoderLayers::forward_flops(Phase phase, int64_t length, int64_t batch) 
   return flops;
 }
 
-int64_t DecoderLayers::state_bytes(int64_t length, int64_t element_size) const {
+int64_t DecoderLayers::state_bytes(int64_t length, torch::Dtype dtype) const {
   int64_t bytes = 0;
-  for (const auto& layer : layers_) bytes += layer->mixer().state_bytes(length, element_size);
+  for (const auto& layer : layers_) bytes += layer->mixer().state_bytes(length, dtype);
   return bytes;
 }
 
@@ -156,8 +156,8 @@ Flops LayerStack::forward_flops(Phase phase, int64_t length, int64_t batch) cons
   return {{{"layers", layers_->forward_flops(phase, length, batch)}}};
 }
 
-StateBytes LayerStack::state_bytes(int64_t length, int64_t element_size) const {
-  return {{{"layers", layers_->state_bytes(length, element_size)}}};
+StateBytes LayerStack::state_bytes(int64_t length, torch::Dtype dtype) const {
+  return {{{"layers", layers_->state_bytes(length, dtype)}}};
 }
 
 SequenceBytes LayerStack::sequence_bytes(const SequencePass& pass) const {

@@ -33,7 +33,7 @@ class DecoderLayers : public Module {
   LayerStates make_states(const StateShape& shape) const;
   int64_t count() const { return static_cast<int64_t>(layers_.size()); }
   double forward_flops(Phase phase, int64_t length, int64_t batch) const;
-  int64_t state_bytes(int64_t length, int64_t element_size) const;
+  int64_t state_bytes(int64_t length, torch::Dtype dtype) const;
   /// As `part`; layers of full attention, which gather all keys and values each, are a part of their own.
   SequenceBytes sequence_bytes(const SequencePass& pass, const std::string& part) const;
 
@@ -85,7 +85,7 @@ class LayerStack : public DecoderStack {
   int64_t d_model() const override { return d_model_; }
   int64_t n_layers() const override { return layers_->count(); }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override;
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override;
   SequenceBytes sequence_bytes(const SequencePass& pass) const override;
 
  private:

@@ -120,9 +120,9 @@ double RetentionBase::sequence_bytes(const SequencePass& pass) const {
          (passes * (size + 1) + size);
 }
 
-int64_t RetentionBase::state_bytes(int64_t, int64_t element_size) const {
+int64_t RetentionBase::state_bytes(int64_t, torch::Dtype dtype) const {
   return local_heads().count * shape_.head_dim * shape_.head_dim *
-         std::max<int64_t>(element_size, sizeof(float));
+         static_cast<int64_t>(torch::elementSize(float_or_wider(dtype)));
 }
 
 }  // namespace tandem

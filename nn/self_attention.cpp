@@ -1,5 +1,7 @@
 #include "nn/self_attention.h"
 
+#include "nn/cache_rows.h"
+
 namespace tandem {
 
 SelfAttention::SelfAttention(const Shape& shape, const MixerSpec& spec)
@@ -49,8 +51,8 @@ double SelfAttention::flops_of(double n_tokens, double n_pairs) const {
   return 4 * static_cast<double>(spec_.d_model) * (q_dim + kv_dim) * n_tokens + 4 * q_dim * n_pairs;
 }
 
-int64_t SelfAttention::bytes_of(int64_t n_tokens, int64_t element_size) const {
-  return 2 * n_tokens * local_kv_heads() * shape_.head_dim * element_size;
+int64_t SelfAttention::bytes_of(int64_t n_tokens, torch::Dtype dtype) const {
+  return n_tokens * cache_bytes_per_token(local_kv_heads(), shape_.head_dim, dtype);
 }
 
 int64_t SelfAttention::local_kv_heads() const { return k_proj_->local_out() / shape_.head_dim; }

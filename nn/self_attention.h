@@ -27,8 +27,8 @@ class SelfAttention : public TokenMixer {
   Tensor output(const Tensor& mixed) const;
   /// Of `n_tokens` tokens, whose queries meet `n_pairs` keys in all.
   double flops_of(double n_tokens, double n_pairs) const;
-  /// Of the keys and values of `n_tokens` tokens, those of this rank.
-  int64_t bytes_of(int64_t n_tokens, int64_t element_size) const;
+  /// Of the keys and values of `n_tokens` tokens, those of this rank, in a cache of `dtype`.
+  int64_t bytes_of(int64_t n_tokens, torch::Dtype dtype) const;
   int64_t local_kv_heads() const;  ///< G, or the part of it that this rank's queries see
 
   const Shape shape_;

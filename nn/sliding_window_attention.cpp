@@ -4,6 +4,7 @@
 
 #include "comm/communicator.h"
 #include "nn/attend.h"
+#include "nn/cache_rows.h"
 #include "nn/sequence_parallel.h"
 
 namespace tandem {
@@ -11,7 +12,7 @@ namespace {
 
 /// What the queries of one call attend to.
 struct Visible {
-  Tensor keys = {}, values = {};  // [B, S, G, K], the call's own tokens at the end
+  Tensor keys = {}, values = {};  // [B, S, G, K or W], the call's own tokens at the end
   AttendMask mask = {};
 };
 
@@ -25,7 +26,8 @@ struct SlidingWindowState : MixerState {
       : window(window_length),
         end(window_length),
         keys(torch::zeros(
-            {shape.batch, window + std::max<int64_t>(8, window / 8), n_kv_heads, head_dim},
+            {shape.batch, window + std::max<int64_t>(8, window / 8), n_kv_heads,
+             cache_row_width(head_dim, shape.dtype)},
             torch::dtype(shape.dtype).device(shape.device))),
         values(torch::zeros_like(keys)) {}
 
@@ -81,7 +83,7 @@ struct SlidingWindowState : MixerState {
     auto seen = with_columns_before(own, window - 1, group);  // [B, S, 2 G, K]
     Visible visible{.mask = {.window = window}};
     if (seen.size(1) == n_before + n_tokens) {  // the window reaches the call's first token
-      seen = torch::cat({held_before, seen.to(held_before.dtype())}, 1);
+      seen = torch::cat({held_before, as_held(seen)}, 1);
       if (!held_by_row.defined()) {
         seen = seen.slice(1, window - held);  // without the zeros in front
       } else {
@@ -96,7 +98,7 @@ struct SlidingWindowState : MixerState {
     visible.values = seen.chunk(2, 2)[1];
 
     const auto lengths = row_lengths_of(context, n_tokens);
-    keep_last(window_of_all(held_before, own.to(held_before.dtype()), lengths, group));
+    keep_last(window_of_all(held_before, as_held(own), lengths, group));
     if (held_by_row.defined()) {
       held_by_row = (held_by_row + lengths).clamp_max(window);
     } else {
@@ -106,11 +108,12 @@ struct SlidingWindowState : MixerState {
   }
 
   int64_t window, end;  // the window is [end - W, end) of the buffers
-  Tensor keys, values;  // [B, W + room, G, K]
+  Tensor keys, values;  // [B, W + room, G, K or the width of their rows]
   int64_t held = 0;     // tokens in every row's window, while all are equally long
   Tensor held_by_row;   // [B] int64 from then on
 
  private:
+  Tensor as_held(const Tensor& x) const { return to_cache_rows(x, keys.scalar_type()); }
   /// The last W of what was held and of each row's tokens of this call, [B, W, 2 G, K]: each rank
   /// gives those that it has, rank 0 those that were held.
   Tensor window_of_all(const Tensor& held_before, const Tensor& own, const Tensor& lengths,
@@ -139,18 +142,16 @@ struct SlidingWindowState : MixerState {
   /// Puts `added` [B, T, G, K] behind the window; returns both, [B, W + T, G, K].
   Tensor push(Tensor& buffer, const Tensor& added, bool fits) const {
     if (fits) {
-      buffer.narrow(1, end, added.size(1)).copy_(added.detach());
+      buffer.narrow(1, end, added.size(1)).copy_(as_held(added.detach()));
       return buffer.narrow(1, end - window, window + added.size(1));
     }
-    const auto all =
-        torch::cat({buffer.narrow(1, end - window, window), added.to(buffer.dtype())}, 1);
+    const auto all = torch::cat({buffer.narrow(1, end - window, window), as_held(added)}, 1);
     buffer.narrow(1, 0, window).copy_(all.slice(1, -window).detach());
     return all;
   }
   /// The same for rows that take different numbers of tokens.
   Tensor push(Tensor& buffer, const Tensor& added, const Tensor& lengths) const {
-    const auto all =
-        torch::cat({buffer.narrow(1, end - window, window), added.to(buffer.dtype())}, 1);
+    const auto all = torch::cat({buffer.narrow(1, end - window, window), as_held(added)}, 1);
     const auto index =
         lengths.unsqueeze(1) +
         torch::arange(window, lengths.options());  // [B, W], the last W before a row's new end
@@ -211,8 +212,8 @@ double SlidingWindowAttention::sequence_bytes(const SequencePass& pass) const {
       static_cast<double>(pass.batch * 2 * heads * shape_.head_dim * pass.element_size));
 }
 
-int64_t SlidingWindowAttention::state_bytes(int64_t, int64_t element_size) const {
-  return bytes_of(window_, element_size);
+int64_t SlidingWindowAttention::state_bytes(int64_t, torch::Dtype dtype) const {
+  return bytes_of(window_, dtype);
 }
 
 }  // namespace tandem

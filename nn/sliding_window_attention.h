@@ -32,7 +32,7 @@ class SlidingWindowAttention : public SelfAttention {
   Tensor forward(const Tensor& x, const ForwardContext& context, MixerState* state) override;
   std::unique_ptr<MixerState> make_state(const StateShape& shape) const override;
   double forward_flops(Phase phase, int64_t length, int64_t batch) const override;
-  int64_t state_bytes(int64_t length, int64_t element_size) const override;
+  int64_t state_bytes(int64_t length, torch::Dtype dtype) const override;
   double sequence_bytes(const SequencePass& pass) const override;
 
  private:

@@ -206,8 +206,8 @@ Flops StackLanguageModel::flops(Phase phase, int64_t length, int64_t batch) cons
   return flops;
 }
 
-StateBytes StackLanguageModel::state_bytes(int64_t length, int64_t element_size) const {
-  return stack_->state_bytes(length, element_size);
+StateBytes StackLanguageModel::state_bytes(int64_t length, torch::Dtype dtype) const {
+  return stack_->state_bytes(length, dtype);
 }
 
 }  // namespace tandem

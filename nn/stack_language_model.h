@@ -42,7 +42,7 @@ class StackLanguageModel : public LanguageModel {
   int64_t vocab_size() const override { return ends_.vocab_size; }
   int64_t n_layers() const override { return ends_.n_layers; }
   Flops flops(Phase phase, int64_t length, int64_t batch) const override;
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override;
   std::string why_not_sequence_parallel() const override { return {}; }
   SequenceBytes sequence_bytes(const SequencePass& pass) const override { return stack_->sequence_bytes(pass); }
 

@@ -18,7 +18,7 @@ struct StateShape {
   int64_t batch = 1;
   int64_t capacity = 0;  // tokens a row may reach; eager mode doubles it when it is passed
   torch::Device device = torch::kCPU;
-  torch::Dtype dtype = torch::kFloat32;
+  torch::Dtype dtype = torch::kFloat32;  // of keys and values; kInt8: nn/cache_rows.h
   Communicator* sequence = nullptr;
   LayerRunner* runner = nullptr;
 };

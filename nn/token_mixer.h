@@ -26,8 +26,8 @@ class TokenMixer : public Module {
   /// Multiply-adds times two of one forward pass over `batch` rows, linear layers included: kTrain and kPrefill of `length` tokens (of softmax
   /// the causal half, of retention whole squares as they are computed), kDecode of one token with `length` tokens in its context.
   virtual double forward_flops(Phase phase, int64_t length, int64_t batch) const = 0;
-  /// Bytes of the state of one row that holds `length` tokens, `element_size` bytes an element.
-  virtual int64_t state_bytes(int64_t length, int64_t element_size) const = 0;
+  /// Bytes of the state of one row that holds `length` tokens, keys and values in `dtype`.
+  virtual int64_t state_bytes(int64_t length, torch::Dtype dtype) const = 0;
   /// Bytes that a rank sends for one layer where ranks divide rows; 0 of a mixer that needs nothing of other ranks.
   virtual double sequence_bytes(const SequencePass&) const { return 0; }
 };

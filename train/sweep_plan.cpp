@@ -153,7 +153,7 @@ class Planner {
       run.context_length = length;
       run.flops_per_token = flops;
       run.state_bytes =
-          model->state_bytes(length, stage.config.training.dtype == "bfloat16" ? 2 : 4).total();
+          model->state_bytes(length, dtype_of(stage.config.training)).total();
     }
   }
 

@@ -1,5 +1,6 @@
 #include "yoco/shared_kv.h"
 
+#include "nn/cache_rows.h"
 #include "nn/layer_runner.h"
 #include "nn/sequence_parallel.h"
 
@@ -54,8 +55,9 @@ double SharedKvMaker::sequence_bytes(const SequencePass& pass) const {
   return key_value_gather_bytes(pass, pass.heads(spec_.n_kv_heads) * spec_.head_dim, /*passes=*/1);
 }
 
-int64_t SharedKvMaker::state_bytes(int64_t length, int64_t element_size) const {
-  return 2 * k_proj_->local_out() * length * element_size;
+int64_t SharedKvMaker::state_bytes(int64_t length, torch::Dtype dtype) const {
+  return length *
+         cache_bytes_per_token(k_proj_->local_out() / spec_.head_dim, spec_.head_dim, dtype);
 }
 
 }  // namespace tandem

@@ -34,7 +34,7 @@ class SharedKvMaker : public RunUnit {
   SharedKv forward(const Tensor& h, const ForwardContext& context, KvCache* cache);
   KvCache make_cache(const StateShape& shape) const;
   double forward_flops(double n_tokens) const;
-  int64_t state_bytes(int64_t length, int64_t element_size) const;
+  int64_t state_bytes(int64_t length, torch::Dtype dtype) const;
   double sequence_bytes(const SequencePass& pass) const;
 
  private:

@@ -97,9 +97,9 @@ Flops YocoStack::forward_flops(Phase phase, int64_t length, int64_t batch) const
            {"cross_decoder", cross_decoder_->forward_flops(n_queries, n_pairs)}}};
 }
 
-StateBytes YocoStack::state_bytes(int64_t length, int64_t element_size) const {
-  return {{{"self_decoder", self_decoder_->layers().state_bytes(length, element_size)},
-           {"shared_kv", shared_kv_->state_bytes(length, element_size)}}};
+StateBytes YocoStack::state_bytes(int64_t length, torch::Dtype dtype) const {
+  return {{{"self_decoder", self_decoder_->layers().state_bytes(length, dtype)},
+           {"shared_kv", shared_kv_->state_bytes(length, dtype)}}};
 }
 
 // The cross-decoder sends nothing: its keys and values are there.

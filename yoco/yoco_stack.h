@@ -37,7 +37,7 @@ class YocoStack : public DecoderStack {
   int64_t d_model() const override { return d_model_; }
   int64_t n_layers() const override { return n_layers_; }
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override;
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override;
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override;
   SequenceBytes sequence_bytes(const SequencePass& pass) const override;
 
  private:

@@ -72,11 +72,10 @@ TEST_P(TokenDecoderTest, CountsTheBytesOfItsStates) {
     decoder_->to(dtype);
     context_ = context_.to(dtype);
     shape_.dtype = dtype;
-    const int64_t element_size = dtype == torch::kFloat32 ? 4 : 8;
     for (int64_t n = 0; n < 4; ++n) {
       auto [h, state] = decoder_->begin(context_, tokens_.narrow(1, 0, n), shape_);
       for (int64_t held = n;; ++held) {
-        EXPECT_EQ(state->bytes(), kRows * decoder_->state_bytes(held, element_size)) << held;
+        EXPECT_EQ(state->bytes(), kRows * decoder_->state_bytes(held, dtype)) << held;
         if (held == 3) break;
         h = decoder_->step(tokens_.select(1, held), *state);
       }
@@ -100,7 +99,7 @@ TEST_P(TokenDecoderTest, SelectedRowsGoOnByThemselves) {
                  after.index_select(0, rows));
     expect_close(decoder_->step(next, *state), after);
   }
-  EXPECT_EQ(selected->bytes(), 4 * decoder_->state_bytes(3, 8));
+  EXPECT_EQ(selected->bytes(), 4 * decoder_->state_bytes(3, torch::kFloat64));
 }
 
 TEST_P(TokenDecoderTest, ALaterTokenNeverReachesBack) {
@@ -206,10 +205,10 @@ TEST(LocalStateTest, OfficialPositionsKeepTheInputs) {
   const auto token = torch::tensor({4, 9}, torch::kInt64);
   auto [h, state] =
       decoder->begin(context, torch::zeros({2, 1}, torch::kInt64), {.dtype = torch::kFloat64});
-  EXPECT_EQ(state->bytes(), 2 * decoder->state_bytes(1, 8));
+  EXPECT_EQ(state->bytes(), 2 * decoder->state_bytes(1, torch::kFloat64));
   const auto swapped = state->select(torch::tensor({1, 0}, torch::kInt64));
   expect_close(decoder->step(token.flip(0), *swapped), decoder->step(token, *state).flip(0));
-  EXPECT_EQ(state->bytes(), 2 * decoder->state_bytes(2, 8));
+  EXPECT_EQ(state->bytes(), 2 * decoder->state_bytes(2, torch::kFloat64));
 }
 
 // Multiply-adds of the layers of kNeoxKeys for `t` inputs: projections between 10 and 18 channels,

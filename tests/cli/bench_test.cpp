@@ -94,6 +94,12 @@ TEST_F(BenchCommandTest, ANarrowCacheIsMeasuredAsSuch) {
   EXPECT_EQ(narrow[0]["state_bytes_per_row"]["self_decoder"],  // retention's: stays float32
             wide[0]["state_bytes_per_row"]["self_decoder"]);
   EXPECT_EQ(2 * narrow[1]["state_bytes"].get<int64_t>(), wide[1]["state_bytes"]);
+  const auto codes =
+      records({yoco, "--decode", "3", "--lengths", "11", "--batch", "2", "--cache-dtype", "int8"});
+  EXPECT_EQ(codes[0]["cache_dtype"], "int8");
+  EXPECT_EQ(codes[0]["state_bytes"], 2 * codes[0]["state_bytes_per_row"]["total"].get<int64_t>());
+  EXPECT_LT(codes[0]["state_bytes_per_row"]["shared_kv"].get<int64_t>(),
+            narrow[0]["state_bytes_per_row"]["shared_kv"]);
 }
 
 TEST_F(BenchCommandTest, ThePapersProtocolCountsGeneratedTokensIn) {

@@ -214,7 +214,7 @@ TEST_P(LanguageModelTest, MaskedDocumentsAreWhatTheyAreAlone) {
 TEST_P(LanguageModelTest, StateBytesAreThoseOfTheState) {
   const auto state = make_state(2);
   model_->extend(tokens_, {}, *state, Want::kLast);
-  EXPECT_EQ(2 * model_->state_bytes(kLength, /*element_size=*/8).total(), state->bytes());
+  EXPECT_EQ(2 * model_->state_bytes(kLength, torch::kFloat64).total(), state->bytes());
 }
 
 // Gradients of all parameters that have one.
@@ -443,15 +443,44 @@ TEST_P(LanguageModelTest, ACacheOfSixteenBitsChangesLittleAndTakesHalf) {
   EXPECT_EQ(torch::equal(actual, expected), !any_attended);
 }
 
-// In float64, where pieces differ too little to round a key to another neighbour.
-TEST_P(LanguageModelTest, EveryKeyIsRoundedOnceInWhateverPieceItComes) {
-  std::unique_ptr<ModelState> cut, whole;
-  const Tensor in_pieces = logits_from(*model_, tokens_, torch::kBFloat16, cut, {20, 1, 1, 15});
-  for (const auto& [name, tensor] : cut->tensors()) {
-    if (name.ends_with("state")) GTEST_SKIP() << name << " is float32: a key may round otherwise";
+// A code is off by at most 1 / 254 of its head's largest channel, which is about what 16 bits leave
+// of a channel in the middle of its binade.
+TEST_P(LanguageModelTest, ACacheOfCodesChangesLittleAndTakesAQuarter) {
+  const auto model = make_tiny_model(GetParam().yaml, torch::kFloat32);
+  std::unique_ptr<ModelState> wide, narrow;
+  const std::vector<int64_t> pieces = {20, 1, 1, 15};
+  const Tensor expected = predicted(logits_from(*model, tokens_, torch::kFloat32, wide, pieces));
+  const Tensor actual = predicted(logits_from(*model, tokens_, torch::kInt8, narrow, pieces));
+  EXPECT_EQ(actual.scalar_type(), torch::kFloat32);
+  expect_close(actual, expected, 0.15);
+  bool any_attended = false;
+  for (const auto& [name, tensor] : narrow->tensors()) {
+    const bool attended = name.ends_with("keys") || name.ends_with("values");
+    EXPECT_EQ(tensor.scalar_type() == torch::kInt8, attended) << name;
+    any_attended = any_attended || attended;
   }
-  expect_close(predicted(in_pieces),
-               predicted(logits_from(*model_, tokens_, torch::kBFloat16, whole, {kLength})));
+  EXPECT_EQ(torch::equal(actual, expected), !any_attended);
+  EXPECT_EQ(2 * model->state_bytes(kLength, torch::kInt8).total(), narrow->bytes());
+  // Rows of other lengths, and a selected one.
+  const Tensor more = random_tokens(2, 9, 15), lengths = integers({9, 4});
+  const auto alone = narrow->select(integers({0}));
+  const Tensor last = model->extend(more, lengths, *narrow, Want::kLast);
+  expect_close(model->extend(more.narrow(0, 0, 1), {}, *alone, Want::kLast), last.narrow(0, 0, 1),
+               1e-3);
+}
+
+// In float64, where pieces differ too little to round a key to another neighbour; of codes the
+// scale, which is float32, may go to its own.
+TEST_P(LanguageModelTest, EveryKeyIsRoundedOnceInWhateverPieceItComes) {
+  for (const auto& [dtype, atol] : {std::pair{torch::kBFloat16, 1e-10}, {torch::kInt8, 1e-5}}) {
+    std::unique_ptr<ModelState> cut, whole;
+    const Tensor in_pieces = logits_from(*model_, tokens_, dtype, cut, {20, 1, 1, 15});
+    for (const auto& [name, tensor] : cut->tensors()) {
+      if (name.ends_with("state")) GTEST_SKIP() << name << " is float32: a key may round otherwise";
+    }
+    expect_close(predicted(in_pieces),
+                 predicted(logits_from(*model_, tokens_, dtype, whole, {kLength})), atol);
+  }
 }
 
 TEST_P(LanguageModelTest, ACacheWiderThanTheActivationsHoldsTheSame) {

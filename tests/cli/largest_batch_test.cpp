@@ -55,10 +55,10 @@ TEST(LargestBatchTest, NotEvenOneRow) {
 
 TEST(LargestBatchTest, RowsInMemoryAreThoseWhoseStateItHolds) {
   const auto model = make_tiny_model(tiny_models().front().yaml);
-  const int64_t row = model->state_bytes(37, 4).total();
-  EXPECT_EQ(rows_in_memory(*model, 37, 4, row - 1), 0);
-  EXPECT_EQ(rows_in_memory(*model, 37, 4, 5 * row), 5);
-  EXPECT_EQ(rows_in_memory(*model, 37, 4, 6 * row - 1), 5);
+  const int64_t row = model->state_bytes(37, torch::kFloat32).total();
+  EXPECT_EQ(rows_in_memory(*model, 37, torch::kFloat32, row - 1), 0);
+  EXPECT_EQ(rows_in_memory(*model, 37, torch::kFloat32, 5 * row), 5);
+  EXPECT_EQ(rows_in_memory(*model, 37, torch::kFloat32, 6 * row - 1), 5);
 }
 
 }  // namespace

@@ -246,7 +246,7 @@ TEST_P(TensorParallelTest, AStateHoldsTheRanksHeadsAsReported) {
   const auto bytes_of = [&](LanguageModel& model) {
     const auto state = model.make_state(shape);
     model.extend(tokens, {}, *state, Want::kLast);
-    EXPECT_EQ(state->bytes(), kRows * model.state_bytes(kLength, 8).total());
+    EXPECT_EQ(state->bytes(), kRows * model.state_bytes(kLength, torch::kFloat64).total());
     return state->tensors();
   };
   const auto expected = bytes_of(*whole);

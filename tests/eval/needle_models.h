@@ -77,7 +77,7 @@ class LookingModel : public LanguageModel {
   int64_t vocab_size() const override { return kVocabulary; }
   int64_t n_layers() const override { return 1; }
   Flops flops(Phase, int64_t, int64_t) const override { return {}; }
-  StateBytes state_bytes(int64_t, int64_t) const override { return {}; }
+  StateBytes state_bytes(int64_t, torch::Dtype) const override { return {}; }
 
  private:
   void predict(const std::string& text, Tensor logits) const {

@@ -135,7 +135,7 @@ TEST(ProfileCostTest, GroupedQueriesAreFoundInEveryFamily) {
     const auto model = make_tiny_model(yaml);
     ConfigNode config = ConfigNode::make_map();
     config.entries.emplace_back("model", parse_yaml(yaml, "model"));
-    const InferenceCost cost(*model, config, 4, 4);
+    const InferenceCost cost(*model, config, torch::kFloat32, torch::kFloat32);
     EXPECT_NEAR(cost.decode_bytes({2000, 2}, 3) - cost.decode_bytes({1000, 2}, 3),
                 3 * 4 * elements * 1000, 1e-6)
         << yaml;
@@ -315,7 +315,7 @@ TEST_F(ProfileTest, WithoutMeasuringTheLeastThatADeviceNeeds) {
   EXPECT_DOUBLE_EQ(value(record["prefill_ms"]),
                    record["prefill_flops"]["total"].get<double>() / 2e12 * 1e3);
   const LoadedModel shapes = describe_model(yoco_);
-  const InferenceCost cost(*shapes.model, shapes.config, 4, 4);
+  const InferenceCost cost(*shapes.model, shapes.config, torch::kFloat32, torch::kFloat32);
   const double step_ms = cost.decode_bytes({16, 8}, 3) / 1e6 * 1e3;
   EXPECT_DOUBLE_EQ(value(record["decode_ms_per_token"]), step_ms);
   EXPECT_DOUBLE_EQ(
@@ -343,7 +343,7 @@ TEST_F(ProfileTest, TheLargestBatchFillsTheMemory) {
   config_.memory = "1MiB";
   const auto record = run(yoco_).front();
   const LoadedModel shapes = describe_model(yoco_);
-  const InferenceCost cost(*shapes.model, shapes.config, 4, 4);
+  const InferenceCost cost(*shapes.model, shapes.config, torch::kFloat32, torch::kFloat32);
   const int64_t rows = record["rows"];
   EXPECT_GT(rows, 1);
   EXPECT_LE(cost.memory({16, 8}, rows, 7).total(), 1 << 20);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "nn/cache_rows.h"
 #include "tests/nn/attend_cases.h"
 
 namespace tandem {
@@ -102,6 +103,37 @@ TEST(AttendDtypeTest, KeysOfAnotherTypeAreConverted) {
     const auto last = q.slice(1, 49);
     expect_close(attend(last, k, v, {}), attend(last, same_k, same_v, {}), 0);
   }
+}
+
+TEST(AttendDtypeTest, RowsOfCodesAreReadAsTheNumbersThatTheyStandFor) {
+  const torch::NoGradGuard no_grad;
+  for (const int64_t head_dim : {10, 16}) {
+    const auto rows = [&](int64_t n_tokens, uint64_t seed) {
+      return to_cache_rows(torch::randn({2, n_tokens, 2, head_dim}, seeded(seed)), torch::kInt8);
+    };
+    const auto numbers = [&](const Tensor& x) {
+      return from_cache_rows(x, head_dim, torch::kFloat64);
+    };
+    const auto q = torch::randn({2, 50, 6, head_dim}, seeded(50), torch::kFloat64);
+    AttendMask ragged;
+    ragged.key_lengths = torch::tensor({50, 21}, torch::kInt64);
+    for (const auto& mask : {AttendMask{}, AttendMask{.window = 11}, ragged}) {
+      const auto k = rows(50, 51), v = rows(50, 52);
+      const auto visible = visible_by_definition(2, 50, 50, mask);
+      expect_close(attend(q, k, v, mask),
+                   attend_by_definition(q, numbers(k), numbers(v), visible));
+    }
+    // A decode step, over keys that are converted whole and over many in pieces.
+    for (const int64_t n_keys : {37, 2611}) {
+      const auto k = rows(n_keys, 53), v = rows(n_keys, 54), last = q.slice(1, 49);
+      const auto visible = visible_by_definition(2, 1, n_keys, {});
+      expect_close(attend(last, k, v, {}),
+                   attend_by_definition(last, numbers(k), numbers(v), visible));
+    }
+  }
+  EXPECT_THROW(attend(torch::zeros({1, 1, 2, 8}), torch::zeros({1, 3, 2, 8}, torch::kInt8),
+                      torch::zeros({1, 3, 2, 8}, torch::kInt8), {}),
+               c10::Error);  // no room for scales
 }
 
 // The first key's value gets 256 from the first block of queries and 0.9 from each of four others,

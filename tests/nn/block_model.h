@@ -137,7 +137,7 @@ class BlockModel : public LanguageModel {
   int64_t vocab_size() const override { return head_.size(0); }
   int64_t n_layers() const override { return 1; }
   Flops flops(Phase, int64_t, int64_t) const override { return {}; }
-  StateBytes state_bytes(int64_t, int64_t) const override { return {}; }
+  StateBytes state_bytes(int64_t, torch::Dtype) const override { return {}; }
 
  private:
   static constexpr double kNan = std::numeric_limits<double>::quiet_NaN();

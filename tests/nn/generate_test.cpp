@@ -75,7 +75,8 @@ TEST(InferenceStateTest, TakesTheModelsTypeOrTheOneAskedFor) {
   EXPECT_EQ(type_of(cache_dtype_of("same")), torch::kFloat64);
   EXPECT_EQ(type_of(cache_dtype_of("float32")), torch::kFloat32);
   EXPECT_EQ(type_of(cache_dtype_of("bfloat16")), torch::kBFloat16);
-  EXPECT_THROW(cache_dtype_of("int8"), c10::Error);
+  EXPECT_EQ(type_of(cache_dtype_of("int8")), torch::kInt8);
+  EXPECT_THROW(cache_dtype_of("int4"), c10::Error);
 }
 
 TEST(PrefillTest, OnlyTheLastPieceAsksForLogits) {

@@ -170,7 +170,7 @@ TEST_P(GptNeoxTest, FlopsCountEveryMultiplyAddTwice) {
             (Parts{{"layers", 3 * 3 * (7 * token + 28 * pair)}, {"head", 3 * 3 * 7 * head}}));
   EXPECT_EQ(model_->flops(Phase::kDecode, 7, 3).parts,
             (Parts{{"layers", 3 * (token + 8 * pair)}, {"head", 3 * head}}));
-  EXPECT_EQ(model_->state_bytes(7, 2).total(), 2 * 2 * 7 * 2 * static_cast<int64_t>(width));
+  EXPECT_EQ(model_->state_bytes(7, torch::kBFloat16).total(), 2 * 2 * 7 * 2 * static_cast<int64_t>(width));
   EXPECT_EQ(model_->n_layers(), 2);
 }
 

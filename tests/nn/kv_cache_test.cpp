@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "nn/cache_rows.h"
 #include "tests/nn/helpers.h"
 
 namespace tandem {
@@ -92,6 +93,20 @@ TEST(KvCacheTest, HoldsItsOwnType) {
   EXPECT_TRUE(cache.keys()[0].equal(k[0].to(torch::kBFloat16)));
   EXPECT_TRUE(
       cache.values()[1].narrow(0, 0, 5).equal((2 * k[1]).narrow(0, 0, 5).to(torch::kBFloat16)));
+}
+
+TEST(KvCacheTest, HoldsCodes) {
+  KvCache cache({.batch = 2, .capacity = 3, .dtype = torch::kInt8}, kHeads, kHeadDim);
+  const auto k = random_tokens(2, 7, 1), rows = to_cache_rows(k, torch::kInt8);
+  const auto append = [&](int64_t begin, int64_t n, const Tensor& lengths) {
+    const auto added = k.narrow(1, begin, n);
+    cache.append(added, added, positions_after(cache.key_lengths(), n), lengths);
+  };
+  append(0, 2, {});
+  append(2, 5, torch::tensor({5, 3}, torch::kInt64));  // ragged, past the capacity
+  EXPECT_TRUE(cache.keys()[0].equal(rows[0]));
+  EXPECT_TRUE(cache.values()[1].narrow(0, 0, 5).equal(rows[1].narrow(0, 0, 5)));
+  EXPECT_TRUE(cache.select(torch::tensor({1}, torch::kInt64)).keys().equal(cache.keys()[1].unsqueeze(0)));
 }
 
 TEST(KvCacheTest, LengthsThatFillEveryRowAreNotRagged) {

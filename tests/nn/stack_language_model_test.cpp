@@ -66,8 +66,8 @@ class ToyStack : public DecoderStack {
   Flops forward_flops(Phase phase, int64_t length, int64_t batch) const override {
     return {{{"layers", layer_->mixer().forward_flops(phase, length, batch)}}};
   }
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override {
-    return {{{"layers", layer_->mixer().state_bytes(length, element_size)}}};
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override {
+    return {{{"layers", layer_->mixer().state_bytes(length, dtype)}}};
   }
 
   ForwardContext seen;
@@ -377,7 +377,7 @@ TEST(StackLanguageModelTest, FlopsAreTheStacksAndTheHeads) {
               ElementsAre(Pair("layers", 30 * proj), Pair("head", 3 * head)));
   EXPECT_THAT(toy.model->flops(Phase::kDecode, 10, 3).parts,
               ElementsAre(Pair("layers", 3 * proj), Pair("head", 3 * head)));
-  EXPECT_EQ(toy.model->state_bytes(10, 8).total(), toy.state(1)->bytes());
+  EXPECT_EQ(toy.model->state_bytes(10, torch::kFloat64).total(), toy.state(1)->bytes());
 }
 
 TEST(StackLanguageModelTest, Errors) {

@@ -77,8 +77,8 @@ class RecurrentModel : public LanguageModel {
   int64_t vocab_size() const override { return head_.size(0); }
   int64_t n_layers() const override { return 1; }
   Flops flops(Phase, int64_t, int64_t) const override { return {}; }
-  StateBytes state_bytes(int64_t, int64_t element_size) const override {
-    return {{{"h", embedding_.size(1) * element_size}}};
+  StateBytes state_bytes(int64_t, torch::Dtype dtype) const override {
+    return {{{"h", embedding_.size(1) * static_cast<int64_t>(torch::elementSize(dtype))}}};
   }
 
  private:

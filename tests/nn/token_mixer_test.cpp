@@ -231,15 +231,16 @@ TEST_P(TokenMixerTest, SelectRepeatsRowsAndLeavesTheOriginal) {
 }
 
 TEST_P(TokenMixerTest, StateHoldsTheBytesItSays) {
-  for (const auto dtype : {torch::kFloat32, torch::kFloat64}) {
-    materialise_random(*mixer_, 46, dtype);
+  for (const auto dtype : {torch::kFloat32, torch::kFloat64, torch::kInt8}) {
+    const auto activations = dtype == torch::kInt8 ? torch::kFloat32 : dtype;
+    materialise_random(*mixer_, 46, activations);
     auto state = mixer_->make_state({.batch = 2, .capacity = 4, .dtype = dtype});
-    const auto x = random_input(2, 29).to(dtype);
+    const auto x = random_input(2, 29).to(activations);
     run(x, 0, state.get());
     EXPECT_EQ(state->bytes(),
-              2 * mixer_->state_bytes(29, static_cast<int64_t>(torch::elementSize(dtype))));
+              2 * mixer_->state_bytes(29, dtype));
     for (const auto& [name, tensor] : state->tensors()) {
-      EXPECT_EQ(tensor.dtype(), dtype) << name;
+      EXPECT_EQ(tensor.dtype(), name == "state" ? activations : dtype) << name;
       EXPECT_FALSE(tensor.requires_grad()) << name;
     }
   }
@@ -318,13 +319,13 @@ TEST(MixerCostTest, RetentionCountsItsChunkForm) {
 TEST(MixerCostTest, OnlyFullAttentionGrows) {
   const MixerSpec spec{.d_model = kModel};
   for (const char* name : {"gated_retention", "retention"}) {
-    EXPECT_EQ(make_mixer(tiny_config(name), spec)->state_bytes(5000, 2),
+    EXPECT_EQ(make_mixer(tiny_config(name), spec)->state_bytes(5000, torch::kBFloat16),
               3 * 4 * 4 * 4)  // float32 whatever the activations
         << name;
   }
-  EXPECT_EQ(make_mixer(tiny_config("sliding_window"), spec)->state_bytes(5000, 2),
+  EXPECT_EQ(make_mixer(tiny_config("sliding_window"), spec)->state_bytes(5000, torch::kBFloat16),
             2 * 7 * 2 * 6 * 2);
-  EXPECT_EQ(make_mixer(tiny_config("full_attention"), spec)->state_bytes(5000, 2),
+  EXPECT_EQ(make_mixer(tiny_config("full_attention"), spec)->state_bytes(5000, torch::kBFloat16),
             2 * 5000 * 2 * 6 * 2);
 }
 

@@ -47,8 +47,8 @@ class ToyMixer : public TokenMixer {
     const auto n_tokens = static_cast<double>(phase == Phase::kDecode ? batch : length * batch);
     return 2.0 * static_cast<double>(d_model_ * d_model_) * n_tokens;
   }
-  int64_t state_bytes(int64_t, int64_t element_size) const override {
-    return d_model_ * element_size;
+  int64_t state_bytes(int64_t, torch::Dtype dtype) const override {
+    return d_model_ * static_cast<int64_t>(torch::elementSize(dtype));
   }
 
  private:

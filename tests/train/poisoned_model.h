@@ -44,8 +44,8 @@ class PoisonedModel : public LanguageModel {
   Flops flops(Phase phase, int64_t length, int64_t batch) const override {
     return model_->flops(phase, length, batch);
   }
-  StateBytes state_bytes(int64_t length, int64_t element_size) const override {
-    return model_->state_bytes(length, element_size);
+  StateBytes state_bytes(int64_t length, torch::Dtype dtype) const override {
+    return model_->state_bytes(length, dtype);
   }
 
  private:

@@ -123,9 +123,9 @@ TEST(HybridTest, OnlyAttentionGrows) {
   const auto retnet = make_hybrid(config_of(3, {retention_choice()})),
              hybrid = make_hybrid(config_of(3, {retention_choice(), attention_choice()}));
   const int64_t state = 3 * 4 * 4 * 4;  // float32 whatever the activations
-  EXPECT_EQ(retnet->state_bytes(10, 2).total(), 3 * state);
-  EXPECT_EQ(retnet->state_bytes(5000, 2).total(), 3 * state);
-  EXPECT_EQ(hybrid->state_bytes(5000, 2).total(), 2 * state + 2 * 5000 * 2 * 6 * 2);
+  EXPECT_EQ(retnet->state_bytes(10, torch::kBFloat16).total(), 3 * state);
+  EXPECT_EQ(retnet->state_bytes(5000, torch::kBFloat16).total(), 3 * state);
+  EXPECT_EQ(hybrid->state_bytes(5000, torch::kBFloat16).total(), 2 * state + 2 * 5000 * 2 * 6 * 2);
   std::vector<std::string> parts;
   for (const auto& [name, flops] : hybrid->flops(Phase::kTrain, 10, 1).parts) parts.push_back(name);
   EXPECT_EQ(parts, (std::vector<std::string>{"layers", "head"}));

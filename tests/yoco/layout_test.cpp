@@ -116,7 +116,7 @@ TEST(LayoutTest, WithoutASelfDecoderKeysAndValuesAreThoseOfTheEmbeddings) {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : stack.make_state({})->tensors()) names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"shared_kv.keys", "shared_kv.values"}));
-  EXPECT_EQ(stack.state_bytes(100, 2).total(),
+  EXPECT_EQ(stack.state_bytes(100, torch::kBFloat16).total(),
             2 * 100 * 2 * 6 * 2);  // keys and values of 2 heads of 6, 2 bytes each
 }
 
