@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kQueriesPerBlock = 256;
 constexpr int64_t kFewestQueriesPerBlock = 32;
+constexpr int64_t kLargestMask = int64_t{1} << 26;  // numbers of one row of a block
 constexpr int64_t kKeysPerConversion = 1024;  // of a decode step: these stay in a core's cache
 constexpr int64_t kMostRowsOnGpu =
     65535;  // where the y and z of a CUDA grid end, along which rows lie
@@ -130,12 +131,16 @@ Range seen_keys(const Block& block, int64_t shift, const AttendMask& mask, torch
           block.keys.begin + seen[-1].item<int64_t>() + 1};
 }
 
-std::vector<Block> make_blocks(int64_t n_queries, int64_t n_keys, const AttendMask& mask,
-                               torch::Device device) {
+/// Queries of a block, where `n_shared` heads read the same keys.
+int64_t block_length(int64_t n_keys, int64_t n_shared, int64_t window) {
   // A block and its window overlap most when the block is as long as the window.
-  const int64_t length = mask.window > 0
-                             ? std::clamp(mask.window, kFewestQueriesPerBlock, kQueriesPerBlock)
-                             : kQueriesPerBlock;
+  const int64_t wanted = window > 0 ? window : kLargestMask / std::max<int64_t>(1, n_keys * n_shared);
+  return std::clamp(wanted, kFewestQueriesPerBlock, kQueriesPerBlock);
+}
+
+std::vector<Block> make_blocks(int64_t n_queries, int64_t n_keys, int64_t n_shared,
+                               const AttendMask& mask, torch::Device device) {
+  const int64_t length = block_length(n_keys, n_shared, mask.window);
   const int64_t shift = n_keys - n_queries;
   std::vector<Range> queries;
   for (int64_t begin = 0; begin < n_queries; begin += length)
@@ -203,7 +208,8 @@ Tensor attend_block(const Tensor& q, const Tensor& k, const Tensor& v, const Ten
     const double hidden =
         q.dtype() == torch::kFloat16 ? -6e4 : std::numeric_limits<float>::lowest() / 2;
     const auto added = torch::zeros(visible.sizes(), q.options()).masked_fill_(~visible, hidden);
-    bias = added.unsqueeze(1).repeat({1, 1, n_shared, 1});  // [B or 1, 1, H/G * T, S]
+    bias = added.unsqueeze(1);  // [B or 1, 1, H/G * T, S]
+    if (n_shared > 1) bias = bias->repeat({1, 1, n_shared, 1});
   }
   const auto like_queries = [&](const Tensor& x) {
     return from_cache_rows(x, q.size(3), q.scalar_type()).transpose(1, 2);
@@ -361,7 +367,8 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendMas
   const bool by_row = is_by_row(mask);
   if (!by_row && shift == 0 && (mask.window <= 0 || mask.window >= n_keys))
     return attend_whole(q, k, v);
-  const Rule rule{mask, shift, make_blocks(n_queries, n_keys, mask, q.device())};
+  const int64_t n_shared = q.size(2) / k.size(2);
+  const Rule rule{mask, shift, make_blocks(n_queries, n_keys, n_shared, mask, q.device())};
   int64_t most_keys = 0;  // of a block
   for (const auto& block : rule.blocks) most_keys = std::max(most_keys, block.keys.size());
   // A mask of so many keys, for each row or for queries that begin far behind the first key (a
