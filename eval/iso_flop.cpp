@@ -34,7 +34,7 @@ std::vector<IsoFlopCurve> by_budget(std::span<const ScalingRun> runs) {
     curves.back().loss.push_back(run->loss);
   }
   std::erase_if(curves, [](const IsoFlopCurve& curve) {
-    return std::set<double>(curve.n.begin(), curve.n.end()).size() < kFewestSizes;
+    return std::set<double>(curve.n.begin(), curve.n.end()).size() < kFewestSizes || !vary(curve.n);
   });
   return curves;
 }

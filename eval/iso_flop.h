@@ -36,8 +36,8 @@ struct IsoFlop {
   std::optional<Interval> exponent_interval;
 };
 
-/// The budgets of `runs` at which three sizes or more were trained: those that their steps were
-/// made of, else FLOPs within 5 % of each other.
+/// The budgets of `runs` at which three sizes or more were trained that vary(): those that their
+/// steps were made of, else FLOPs within 5 % of each other.
 IsoFlop iso_flop(std::span<const ScalingRun> runs, int64_t resamples, double level,
                  const RandomStream& stream);
 

@@ -101,8 +101,7 @@ Json fit_record(const LawNames& names, const LossPoints& points, const ScalingCo
                 const RandomStream& stream) {
   const size_t terms = points.x.size();
   std::vector<std::string> doubts = doubts_of_runs(points);
-  const bool varied = std::all_of(points.x.begin(), points.x.end(),
-                                  [](const auto& x) { return distinct(x).size() > 1; });
+  const bool varied = std::all_of(points.x.begin(), points.x.end(), vary);
   const bool fitted = varied && points.size() >= 1 + 2 * terms;
   Json record = {{"formula", names.formula}, {"fitted", fitted}};
   if (!fitted) {
@@ -259,9 +258,14 @@ std::vector<std::string> doubts_of_runs(const LossPoints& points) {
   const char* names[] = {terms == 1 ? "FLOPs" : "N", "D"};
   for (size_t k = 0; k < terms; ++k) {
     const size_t n = distinct(points.x[k]).size();
-    if (n < 3)
+    if (n < 3) {
       doubts.push_back(
           fmt::format("{} value{} of {}, expected at least 3", n, n == 1 ? "" : "s", names[k]));
+    } else if (!vary(points.x[k])) {
+      const auto [least, greatest] = std::minmax_element(points.x[k].begin(), points.x[k].end());
+      doubts.push_back(fmt::format("the greatest {} is {:.2f} of the least, expected at least {:g}",
+                                   names[k], *greatest / *least, kLeastSpan));
+    }
   }
   if (terms < 2) return doubts;
   std::map<double, std::set<double>> d_of_n, n_of_d;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -111,6 +112,11 @@ ScalingPoints read_scaling_points(std::span<const std::string> paths, const Scal
     }
   }
   return points;
+}
+
+bool vary(std::span<const double> values) {
+  const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+  return least != values.end() && *greatest >= kLeastSpan * *least;
 }
 
 }  // namespace tandem

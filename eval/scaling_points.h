@@ -54,4 +54,9 @@ struct ScalingPoints {
 /// bad_file with file and line.
 ScalingPoints read_scaling_points(std::span<const std::string> paths, const ScalingConfig& config);
 
+/// The greatest is 1.5 times the least or more. Runs of one size, such as an ablation's, have no
+/// law of size, however their few parameters more or less lie.
+constexpr double kLeastSpan = 1.5;
+bool vary(std::span<const double> values);
+
 }  // namespace tandem

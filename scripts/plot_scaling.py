@@ -41,10 +41,13 @@ class Styles:
         return self.of[group]
 
 
-def log_axis(axis, unit):
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+def scale_axis(axis, unit):
+    """By logarithms, but where the numbers are so near each other that a power of ten would be the only tick."""
+    least, greatest = axis.dataLim.intervalx
+    if greatest >= 3 * least:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_formatter(EngFormatter(sep="") if unit == "" else EngFormatter(unit=unit, sep=" "))
     axis.tick_params(axis="x", labelrotation=30)
 
@@ -66,12 +69,12 @@ def draw_parameters(axis, groups, styles, options):
         joined = len(by_tokens) == 1  # sizes of one number of tokens make a curve
         points = sorted((run[options.n_key], run[options.loss_key]) for run in runs)
         axis.plot(*zip(*points), color=colour, marker=marker, markersize=5, linewidth=1.6 if joined else 0, label=group)
-    log_axis(axis, "")
+    scale_axis(axis, "")
     finish(axis, "Loss by size", "parameters" if options.parameters == "all" else "parameters beside embeddings")
 
 
 def draw_runs(axis, groups, styles, options):
-    """Runs of nearly one size, such as an ablation's, by name."""
+    """Runs of nearly one size, such as an ablation's, by name: a curve of size or compute would say nothing."""
     runs = sorted((run for runs in groups.values() for run in runs), key=lambda run: run[options.loss_key], reverse=True)
     for group in groups:
         colour, marker = styles[group]
@@ -84,7 +87,7 @@ def draw_runs(axis, groups, styles, options):
 
 def of_one_size(groups, options):
     sizes = [run[options.n_key] for runs in groups.values() for run in runs]
-    return max(sizes) < 1.2 * min(sizes)
+    return max(sizes) < 1.5 * min(sizes)  # eval scaling fits no law below that either
 
 
 def compute_label(fit):
@@ -116,7 +119,7 @@ def draw_compute(axis, groups, fits, styles, options):
         if "interval" in curve[0] and fit["separated"]:
             low, high = zip(*([math.nan if edge is None else edge for edge in point["interval"]] for point in curve))
             axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    log_axis(axis, "")
+    scale_axis(axis, "")
     axis.set_ylim(*around([run[options.loss_key] for runs in groups.values() for run in runs]))
     if of_group:
         level = next(iter(of_group.values()))["level"]
@@ -140,8 +143,7 @@ def draw_iso_flop(axis, fits, styles):
                 axis.plot([budget["best_parameters"]], [budget["best_loss"]], color=INK, marker="*", markersize=11, linewidth=0)
                 if budget["interval"]:
                     axis.plot(budget["interval"], [budget["best_loss"]] * 2, color=INK, linewidth=1)
-    axis.set_xscale("log")
-    log_axis(axis, "")
+    scale_axis(axis, "")
     finish(axis, "Equal FLOPs (star: best size and its interval)", "parameters")
 
 
@@ -150,7 +152,7 @@ def parabola_at(parabola, n):
     return parabola["c0"] + parabola["c1"] * x + parabola["c2"] * x * x
 
 
-def draw_front(axis, record, styles, key, front, unit, x_label):
+def draw_front(axis, record, styles, key, front, unit, x_label, named):
     points = record["points"]
     for group in dict.fromkeys(point["group"] for point in points):
         colour, marker = styles[group]
@@ -161,21 +163,28 @@ def draw_front(axis, record, styles, key, front, unit, x_label):
                           markerfacecolor=colour if on_front else "none", label=group if on_front else f"{group}, off the front")
     line = sorted((p[key], p["loss"]) for p in points if p[front])
     axis.plot(*zip(*line), color="#999999", linewidth=1, zorder=0, drawstyle="steps-pre" if key == "tokens_per_second" else "steps-post")
-    log_axis(axis, unit)
+    if named:
+        for p in points:
+            axis.annotate(p["run"], (p[key], p["loss"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        axis.margins(x=0.25)
+    scale_axis(axis, unit)
     finish(axis, f"Pareto front: {record['case']}", x_label)
 
 
 def draw(groups, fits, options):
     iso_flop = [fit for fit in fits if fit["fit"] == "iso_flop" and fit["budgets"]]
     pareto = [fit for fit in fits if fit["fit"] == "pareto"]
-    by_size = draw_runs if of_one_size(groups, options) else draw_parameters
-    panels = [lambda axis: by_size(axis, groups, styles, options), lambda axis: draw_compute(axis, groups, fits, styles, options)]
+    one_size = of_one_size(groups, options)
+    if one_size:
+        panels = [lambda axis: draw_runs(axis, groups, styles, options)]
+    else:
+        panels = [lambda axis: draw_parameters(axis, groups, styles, options), lambda axis: draw_compute(axis, groups, fits, styles, options)]
     if iso_flop:
         panels.append(lambda axis: draw_iso_flop(axis, iso_flop, styles))
     for record in pareto:
         panels.append(lambda axis, r=record: draw_front(axis, r, styles, "tokens_per_second", "on_throughput_front", "",
-                                                        "tokens generated per second" if r["case"] != "training" else "tokens trained per second"))
-        panels.append(lambda axis, r=record: draw_front(axis, r, styles, "bytes_per_row", "on_memory_front", "B", "memory of a sequence"))
+                                                        "tokens generated per second" if r["case"] != "training" else "tokens trained per second", one_size))
+        panels.append(lambda axis, r=record: draw_front(axis, r, styles, "bytes_per_row", "on_memory_front", "B", "memory of a sequence", one_size))
     styles = Styles(groups)
     n_rows = (len(panels) + 1) // 2
     figure, axes = new_figure(n_rows, 2, width=12, height=4.4 * n_rows)

@@ -139,6 +139,19 @@ TEST_F(ScalingTest, WhatCannotBeSeparatedIsSaid) {
   EXPECT_THAT(table_text(), HasSubstr("|not separated|"));
 }
 
+TEST_F(ScalingTest, AnAblationOfOneSizeHasNoLaw) {
+  for (int i = 0; i < 12; ++i)
+    add(line_of("layouts", 1e6 * (1 + 0.01 * i), 1e8, 3 - 0.02 * i));
+  const auto records = run();
+  for (const Json& record : records) EXPECT_NE(record["fit"], "iso_flop");
+  EXPECT_EQ(find(records, "loss_of_parameters_and_tokens")["fitted"], false);
+  const auto compute = find(records, "loss_of_compute");
+  EXPECT_EQ(compute["fitted"], false);
+  EXPECT_EQ(compute["doubts"][0],
+            "the greatest FLOPs is 1.11 of the least, expected at least 1.5");
+  EXPECT_THAT(table_text(), HasSubstr("|not separated|"));
+}
+
 TEST_F(ScalingTest, NoiseWithoutALawIsNotCalledSeparated) {
   for (int i = 0; i < 12; ++i)
     add(line_of("noise", 1e6 * (1 + i % 4), 1e8 * (1 + i / 4),
