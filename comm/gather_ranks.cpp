@@ -232,7 +232,7 @@ std::vector<Peer> join(const GatherOptions& options, const Rendezvous& rendezvou
 }  // namespace
 
 std::string host_name() {
-  char name[256] = "";
+  char name[256] = "localhost";
   ::gethostname(name, sizeof name - 1);
   return name;
 }

@@ -6,7 +6,6 @@
 #include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,8 @@
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <utility>
 #include <vector>
+
+#include "comm/gather_ranks.h"
 
 namespace tandem {
 namespace {
@@ -43,12 +44,6 @@ const char* name_of(Reduction reduction) {
 }
 
 std::string name_of(at::ScalarType dtype) { return c10::getDtypeNames(dtype).first; }
-
-std::string host_name() {
-  char host[256] = "localhost";
-  gethostname(host, sizeof host - 1);
-  return host;
-}
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 

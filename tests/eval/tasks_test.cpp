@@ -7,95 +7,37 @@
 #include "core/file.h"
 #include "eval/task_file.h"
 #include "tests/data/temp_folder.h"
-#include "tests/nn/helpers.h"
+#include "tests/eval/text_model.h"
 
 namespace tandem {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kVocabulary = 258;  // bytes, BOS 256, EOS 257
-
-/// Knows some texts by heart, behind BOS or not: where the row so far ends in the beginning of one,
-/// at least `kSure` bytes long, its next byte has the logit 12. All else is equally likely.
-class KnowingModel : public LanguageModel {
+/// Knows some texts by heart: where the text so far ends in the beginning of one, at least `kSure`
+/// bytes long, its next byte has the logit 12. All else is equally likely.
+class KnowingModel : public TextModel {
  public:
   static constexpr size_t kSure = 3;
   explicit KnowingModel(std::vector<std::string> texts) : texts_(std::move(texts)) {
-    weight_ = declare(*this, "weight", {1, 1}, init_normal(1));
     materialise_random(*this, 1);
   }
-  struct HeldText final : ModelState {
-    std::vector<std::string> rows;
-    std::unique_ptr<ModelState> select(const Tensor&) const override { return nullptr; }
-    std::vector<std::pair<std::string, Tensor>> tensors() const override { return {}; }
-  };
-  int n_calls = 0;
-
-  std::unique_ptr<ModelState> make_state(const StateShape& shape) const override {
-    auto state = std::make_unique<HeldText>();
-    state->rows.resize(static_cast<size_t>(shape.batch));
-    state->lengths = torch::zeros({shape.batch}, torch::kInt64);
-    return state;
-  }
-  Tensor extend(const Tensor& tokens, const Tensor& lengths, ModelState& state,
-                Want want) override {
-    ++n_calls;
-    auto& rows = static_cast<HeldText&>(state).rows;
-    const Tensor logits = torch::zeros({tokens.size(0), tokens.size(1), kVocabulary});
-    std::vector<Tensor> last;
-    for (int64_t b = 0; b < tokens.size(0); ++b) {
-      std::string& row = rows[static_cast<size_t>(b)];
-      const int64_t n = lengths.defined() ? lengths[b].item<int64_t>() : tokens.size(1);
-      for (int64_t t = 0; t < n; ++t) {
-        row += byte(tokens[b][t].item<int64_t>());
-        logits[b][t].copy_(predict(row));
-      }
-      last.push_back(predict(row));
-    }
-    if (want == Want::kNothing) return {};
-    if (want == Want::kAll) return logits;
-    return state.next_logits = torch::stack(last);
-  }
-  Tensor extend_nll(const Tensor&, const Tensor&, const Tensor&, ModelState&) override {
-    TORCH_CHECK(false, "not asked here");
-  }
-  Loss loss(const Batch& batch, const ForwardContext&) override {
-    ++n_calls;
-    const Tensor nll = torch::full(batch.tokens.sizes(), NAN);
-    for (int64_t b = 0; b < nll.size(0); ++b) {
-      std::string row;
-      for (int64_t t = 0; t < nll.size(1); ++t) {
-        row += byte(batch.tokens[b][t].item<int64_t>());
-        const int64_t target = batch.targets[b][t].item<int64_t>();
-        if (target != kIgnored) nll[b][t] = -predict(row).log_softmax(0)[target];
-      }
-    }
-    return {nll.nansum(), nll};
-  }
-  Packing packing() const override { return {}; }
-  int64_t vocab_size() const override { return kVocabulary; }
-  int64_t n_layers() const override { return 1; }
-  Flops flops(Phase, int64_t, int64_t) const override { return {}; }
-  StateBytes state_bytes(int64_t, torch::Dtype) const override { return {}; }
 
  private:
-  static char byte(int64_t id) { return id < 256 ? static_cast<char>(id) : '\0'; }
-  Tensor predict(const std::string& row) const {
-    const Tensor logits = torch::zeros({kVocabulary});
+  Tensor predict(const std::string& text) const override {
+    const Tensor logits = torch::zeros({kVocabulary}, torch::kFloat64);
     size_t longest = kSure - 1;
-    for (const std::string& text : texts_) {
-      for (size_t n = std::min(text.size(), row.size()); n > longest; --n) {
-        if (!row.ends_with(text.substr(0, n))) continue;
+    for (const std::string& known : texts_) {
+      for (size_t n = std::min(known.size(), text.size()); n > longest; --n) {
+        if (!text.ends_with(known.substr(0, n))) continue;
         longest = n;
         logits.zero_();
-        logits[n < text.size() ? static_cast<unsigned char>(text[n]) : 257] = 12;
+        logits[n < known.size() ? static_cast<unsigned char>(known[n]) : int64_t{kEos}] = 12;
       }
     }
     return logits;
   }
   std::vector<std::string> texts_;
-  Tensor weight_;
 };
 
 class TasksTest : public testing::Test {
@@ -159,7 +101,7 @@ TEST_F(TasksTest, AModelThatKnowsTheAnswersIsRight) {
   EXPECT_EQ(value(records[1], "acc"), 1);
   EXPECT_LT(value(records[1], "ppl"), 1.05);
   // all but the first three bytes of " Once, upon a time" are known; none of the three is
-  const double unsure = std::log(kVocabulary), sure = -std::log(1 / (1 + 257 * std::exp(-12)));
+  const double unsure = std::log(TextModel::kVocabulary), sure = -std::log(1 / (1 + 257 * std::exp(-12)));
   EXPECT_NEAR(value(records[2], "byte_ppl"), std::exp((3 * unsure + 14 * sure) / 18), 1e-4);
   EXPECT_NEAR(value(records[2], "word_ppl"), std::exp((3 * unsure + 14 * sure) / 5), 1e-1);
 }
