@@ -63,9 +63,11 @@ std::optional<double> weights_of_part(const LanguageModel& model, const std::str
   return sum > 0 ? std::optional(static_cast<double>(sum)) : std::nullopt;
 }
 
-double weights_read(const LanguageModel& model) {
+/// By a call whose FLOPs are `used`. The head has no module of its own where embeddings are tied: a
+/// call has the logits of one token.
+double weights_read(const LanguageModel& model, const Flops& used) {
   double sum = 0;
-  for (const auto& [part, flops] : model.flops(Phase::kDecode, 0, 1).parts)
+  for (const auto& [part, flops] : used.parts)
     sum += std::min(flops / 2, weights_of_part(model, part).value_or(flops / 2));
   return sum;
 }
@@ -119,11 +121,16 @@ Flops InferenceCost::decode_flops(const InferenceLength& tokens) const {
   return model_.flops(Phase::kDecode, tokens.prompt + tokens.generated / 2, 1);
 }
 
+double InferenceCost::prefill_bytes(const InferenceLength& tokens) const {
+  return weights_read(model_, prefill_flops(tokens, 1)) * static_cast<double>(element_size_);
+}
+
 double InferenceCost::decode_bytes(const InferenceLength& tokens, int64_t rows) const {
   const auto flops_after = [&](int64_t n) { return model_.flops(Phase::kDecode, n, 1).total(); };
   const int64_t length = tokens.prompt + tokens.generated / 2;
   const auto context = static_cast<double>(length);
-  const double weights = weights_read(model_) * static_cast<double>(element_size_);
+  const double weights =
+      weights_read(model_, model_.flops(Phase::kDecode, 0, 1)) * static_cast<double>(element_size_);
   const double wide = bytes_per_token(torch::kFloat32);  // 0: no keys are held for good
   const double bytes_per_element = wide > 0 ? sizeof(float) * cache_bytes_per_token() / wide : 0;
   const double keys = context * growth(flops_after) / 2 / queries_per_key_ * bytes_per_element;
@@ -148,7 +155,8 @@ Pace InferenceCost::pace_of(const InferenceSeconds& taken, const InferenceLength
 InferenceSeconds InferenceCost::at_peak(const Peaks& peaks, const InferenceLength& tokens,
                                         int64_t rows) const {
   const double flops = static_cast<double>(rows) * decode_flops(tokens).total();
-  return {prefill_flops(tokens, rows).total() / peaks.flops,
+  return {std::max(prefill_flops(tokens, rows).total() / peaks.flops,
+                   prefill_bytes(tokens) / peaks.bytes_per_s),
           std::max(flops / peaks.flops, decode_bytes(tokens, rows) / peaks.bytes_per_s)};
 }
 

@@ -50,6 +50,8 @@ class InferenceCost {
   Flops prefill_flops(const InferenceLength& tokens, int64_t rows) const;
   /// Of one generated token of one row, amid the generated ones.
   Flops decode_flops(const InferenceLength& tokens) const;
+  /// Of the weights that a prompt's tokens meet, read once.
+  double prefill_bytes(const InferenceLength& tokens) const;
   /// Read, or written, in a step that adds a token to every row: the weights once, each row's
   /// state, and its keys and values as often as layers look at them.
   double decode_bytes(const InferenceLength& tokens, int64_t rows) const;
