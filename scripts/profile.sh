@@ -2,7 +2,7 @@
 # YOCO's inference tables: memory split into weights, cache and rest, prompt latency and throughput with 1,024 generated tokens from 32K to 1M
 # tokens; KV bytes a token and tokens a GiB by model size up to 65B; decode MFU of Block Transformers. Measured on this machine for the
 # quickstart's models as far as they fit MEMORY and MAX_SECONDS, computed (and marked so) for the rest: from the pace of what was measured,
-# and for 3B and up as the least that an H100's data sheet allows. At most 8 minutes on two cores; what the file holds already is not done again.
+# and for 3B and up as the least that an H100's data sheet allows. 3 minutes on two cores; what the file holds already is not done again.
 #   scripts/profile.sh
 #   MEMORY=8GiB MAX_SECONDS=300 OUT=FILE.jsonl ...   more memory; longer cases; another file for the records
 #   PEAK_TFLOPS=0.2 ...                              of this machine in float32: adds MFU to what is measured
