@@ -27,7 +27,7 @@ struct BenchCase {
 std::vector<BenchLength> bench_lengths(const BenchOptions& options, const std::string& name,
                                        const LanguageModel& model);
 
-/// Bytes of a key or value in the state.
+/// What keys and values are held in.
 torch::Dtype cache_dtype_of(const BenchOptions& options);
 
 }  // namespace tandem

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "eval/profile_record.h"
 #include "nn/device_info.h"
+#include "nn/generate.h"
 
 namespace tandem {
 namespace {

@@ -35,4 +35,4 @@ for type in "${types[@]}"; do
   "$tandem" bench inference "${runs[@]}" --protocol yoco --batch 1 --decode 32 --lengths "${BENCH_LENGTHS:-4096,65536}" --prefill-chunk 4096 --cache-dtype "$type" \
     --repeats 3 --max-seconds 60 --out "$out/bench.jsonl"
 done
-.venv/bin/python scripts/report.py inference "$out/bench.jsonl"
+.venv/bin/python scripts/report.py cache-types "$out"

@@ -18,7 +18,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
-from report import PAPER_RATIOS, against_transformer, name_of, read_benchmarks, read_lines  # noqa: E402
+from report import PAPER_RATIOS, against_transformer, read_benchmarks  # noqa: E402
+from report_common import name_of, read_lines  # noqa: E402
 
 # Okabe and Ito's colours: told apart with any kind of colour vision.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"]

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from plot import COLOURS, INK, new_figure
-from report import name_of, read_lines
+from report_common import name_of, read_lines
 
 CURVE_POINTS = 200
 

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 from plot import COLOURS, INK, new_figure  # noqa: E402
-from report import read_lines  # noqa: E402
+from report_common import read_lines  # noqa: E402
 
 MARKERS = "osD^vP"  # groups differ in shape as well as in colour
 
@@ -60,6 +60,10 @@ def finish(axis, title, x_label):
     axis.legend(fontsize=8)
 
 
+def n_label(options):
+    return "parameters" if options.parameters == "all" else "parameters beside embeddings"
+
+
 def draw_parameters(axis, groups, styles, options):
     for group, runs in groups.items():
         colour, marker = styles[group]
@@ -70,7 +74,7 @@ def draw_parameters(axis, groups, styles, options):
         points = sorted((run[options.n_key], run[options.loss_key]) for run in runs)
         axis.plot(*zip(*points), color=colour, marker=marker, markersize=5, linewidth=1.6 if joined else 0, label=group)
     scale_axis(axis, "")
-    finish(axis, "Loss by size", "parameters" if options.parameters == "all" else "parameters beside embeddings")
+    finish(axis, "Loss by size", n_label(options))
 
 
 def draw_runs(axis, groups, styles, options):
@@ -128,7 +132,7 @@ def draw_compute(axis, groups, fits, styles, options):
         finish(axis, "Loss by compute", "training FLOPs")
 
 
-def draw_iso_flop(axis, fits, styles):
+def draw_iso_flop(axis, fits, styles, options):
     for fit in fits:
         colour, marker = styles[fit["group"]]
         for i, budget in enumerate(fit["budgets"]):
@@ -144,7 +148,7 @@ def draw_iso_flop(axis, fits, styles):
                 if budget["interval"]:
                     axis.plot(budget["interval"], [budget["best_loss"]] * 2, color=INK, linewidth=1)
     scale_axis(axis, "")
-    finish(axis, "Equal FLOPs (star: best size and its interval)", "parameters")
+    finish(axis, "Equal FLOPs (star: best size and its interval)", n_label(options))
 
 
 def parabola_at(parabola, n):
@@ -180,7 +184,7 @@ def draw(groups, fits, options):
     else:
         panels = [lambda axis: draw_parameters(axis, groups, styles, options), lambda axis: draw_compute(axis, groups, fits, styles, options)]
     if iso_flop:
-        panels.append(lambda axis: draw_iso_flop(axis, iso_flop, styles))
+        panels.append(lambda axis: draw_iso_flop(axis, iso_flop, styles, options))
     for record in pareto:
         panels.append(lambda axis, r=record: draw_front(axis, r, styles, "tokens_per_second", "on_throughput_front", "",
                                                         "tokens generated per second" if r["case"] != "training" else "tokens trained per second", one_size))

@@ -8,6 +8,7 @@
     .venv/bin/python scripts/report.py tokenizers tokenizers.json       MB/s against other libraries
     .venv/bin/python scripts/report.py data tokenize.json loader.json   speed by threads, memory by size, and waiting for rows
     .venv/bin/python scripts/report.py profile profile.jsonl ...        YOCO's inference tables: measured, and computed where marked
+    .venv/bin/python scripts/report.py cache-types FOLDER               loss, needles, state and time by the type of the cache
     .venv/bin/python scripts/report.py html PATH ... --out report.html  one page of runs, evaluations, sweeps; needs no network
 """
 
@@ -19,6 +20,8 @@ import pathlib
 import re
 import statistics
 import sys
+
+from report_common import name_of, print_table, read_lines
 
 
 def read_paper_ratios(path):
@@ -32,31 +35,13 @@ PAPER_RATIOS = read_paper_ratios(pathlib.Path(__file__).parent.parent / "cli/yoc
 PAPER_NOTE = "paper: 3B, H100, total memory (weights and the rest too); 1,024 tokens generated, batch sizes not stated"
 
 
-def read_lines(path):
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def read_benchmarks(paths):
     return [record for path in paths for record in read_lines(path) if record["benchmark"] == "inference"]
-
-
-def name_of(path):
-    """Of a run folder, checkpoint or config."""
-    return pathlib.Path(path).name.removesuffix(".yaml")
 
 
 def spread(values):
     """Sample standard deviation; nan for one value."""
     return statistics.stdev(values) if len(values) > 1 else math.nan
-
-
-def print_table(header, rows):
-    print("| " + " | ".join(header) + " |")
-    print("|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    print()
 
 
 def compare(path):
@@ -420,6 +405,14 @@ def main():
     command = commands.add_parser("profile", help="memory, prompt latency, throughput and KV bytes by length and size")
     command.add_argument("paths", nargs="+", help="records of tandem eval profile")
     command.set_defaults(run=lambda arguments: profile(arguments.paths))
+
+    command = commands.add_parser("cache-types", help="what a narrower cache of keys and values costs and saves")
+    command.add_argument("folder", help="results of scripts/cache_types.sh")
+
+    def cache_types(arguments):
+        from report_cache_types import print_cache_types
+        print_cache_types(arguments.folder)
+    command.set_defaults(run=cache_types)
 
     command = commands.add_parser("html", help="one self-contained page")
     command.add_argument("paths", nargs="+", help="run folders, files of results, folders of such files")

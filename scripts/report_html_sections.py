@@ -6,7 +6,8 @@ import statistics
 
 import report_html_plots as plots
 import report_profile
-from report import PAPER_RATIOS, name_of
+from report import PAPER_RATIOS
+from report_common import name_of
 from report_html import read_records
 
 

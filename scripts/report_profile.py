@@ -4,14 +4,11 @@ A number that was not measured has "~" before it: known from the shapes, extrapo
 """
 
 import collections
-import pathlib
+
+from report_common import name_of
 
 NOTE = ("~ not measured: known from the model's shapes, extrapolated from a shorter case that was measured, or (roofline) the least that a device "
         "of the given peaks needs")
-
-
-def name_of(path):
-    return pathlib.Path(path).name.removesuffix(".yaml")
 
 
 def shown(quantity, form, scale=1.0):
