@@ -78,12 +78,12 @@ struct SlidingWindowState : MixerState {
     const int64_t n_tokens = k.size(1), n_before = group.rank() * n_tokens;
     const bool full = rows_are_full(context.row_lengths, group.size() * n_tokens);
     if (!full && !held_by_row.defined()) held_by_row = torch::full_like(context.row_lengths, held);
-    const auto own = torch::cat({k, v}, 2);
+    const auto own = as_held(torch::cat({k, v}, 2));
     const auto held_before = torch::cat({keys, values}, 2).narrow(1, end - window, window);
     auto seen = with_columns_before(own, window - 1, group);  // [B, S, 2 G, K]
     Visible visible{.mask = {.window = window}};
     if (seen.size(1) == n_before + n_tokens) {  // the window reaches the call's first token
-      seen = torch::cat({held_before, as_held(seen)}, 1);
+      seen = torch::cat({held_before, seen}, 1);
       if (!held_by_row.defined()) {
         seen = seen.slice(1, window - held);  // without the zeros in front
       } else {
@@ -98,7 +98,7 @@ struct SlidingWindowState : MixerState {
     visible.values = seen.chunk(2, 2)[1];
 
     const auto lengths = row_lengths_of(context, n_tokens);
-    keep_last(window_of_all(held_before, as_held(own), lengths, group));
+    keep_last(window_of_all(held_before, own, lengths, group));
     if (held_by_row.defined()) {
       held_by_row = (held_by_row + lengths).clamp_max(window);
     } else {

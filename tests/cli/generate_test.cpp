@@ -57,7 +57,10 @@ TEST_F(GenerateCommandTest, KeysAndValuesMayBeOfAnotherType) {
   const auto narrow = json_with("bfloat16");
   EXPECT_EQ(narrow["cache_dtype"], "bfloat16");
   EXPECT_EQ(narrow["ids"].size(), same["ids"].size());
-  EXPECT_EQ(generate_with({"--prompt", "x", "--cache-dtype", "int8"}).code, kExitUsage);
+  const auto codes = json_with("int8");
+  EXPECT_EQ(codes["cache_dtype"], "int8");
+  EXPECT_EQ(codes["ids"].size(), same["ids"].size());
+  EXPECT_EQ(generate_with({"--prompt", "x", "--cache-dtype", "int4"}).code, kExitUsage);
 }
 
 TEST_F(GenerateCommandTest, NeverDrawsIdsWithoutText) {
