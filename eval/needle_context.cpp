@@ -11,11 +11,27 @@ std::string_view without_space(std::string_view text) {
   return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
 }
 
+/// Runs of white space as one space each, none at the end: the next sentence brings its own.
+std::string folded(std::string_view text) {
+  std::string made;
+  bool in_space = false;
+  for (const char c : text) {
+    const bool is_space = std::string_view(" \t\r\n").find(c) != std::string_view::npos;
+    if (!is_space) made += c;
+    if (is_space && !in_space) made += ' ';
+    in_space = is_space;
+  }
+  if (in_space) made.pop_back();
+  return made;
+}
+
 /// Sentences and needles one behind the other.
 class Joined {
  public:
-  explicit Joined(const std::string& separator) : separator_(separator) {}
-  void sentence(std::string_view text) {
+  Joined(const std::string& separator, bool one_line)
+      : separator_(separator), one_line_(one_line) {}
+  void sentence(std::string_view original) {
+    const std::string text = one_line_ ? folded(original) : std::string(original);
     if (text.empty()) return;
     if (text_.empty()) {
       text_ = without_space(text);
@@ -37,6 +53,7 @@ class Joined {
 
  private:
   const std::string& separator_;
+  bool one_line_;
   std::string text_;
   bool after_needle_ = false;
 };
@@ -69,6 +86,9 @@ void NeedleContext::fill(int64_t tokens) {
   }
   const auto beyond = std::upper_bound(ends_.begin(), ends_.end(), tokens);
   n_ = static_cast<size_t>(beyond - ends_.begin()) - 1;
+  if (task_.place == NeedlePlace::kLine) {
+    while (n_ > 0 && !all_[n_].text.starts_with('\n')) --n_;
+  }
 }
 
 NeedleContext::Place NeedleContext::place_of(const Needle& needle) const {
@@ -101,7 +121,7 @@ NeedleContext::Planted NeedleContext::plant(bool leave_out_asked) const {
   }
   std::stable_sort(needles.begin(), needles.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
-  Joined text(task_.separator);
+  Joined text(task_.separator, task_.one_line);
   size_t bytes = 0;
   for (size_t i = 0; i < n_; ++i) bytes += all_[i].text.size();
   text.reserve(bytes + 200 * needles.size());

@@ -32,8 +32,8 @@ class NeedleContext {
   NeedleContext(const NeedleTask& task, const NeedlePlan& plan, SentenceSource& source,
                 const Tokenizer& tokenizer)
       : task_(task), plan_(plan), source_(source), tokenizer_(tokenizer) {}
-  /// As many sentences as take at most so many tokens by their counts. May be called again with
-  /// more or less.
+  /// As many sentences, or lines where needles stand at those, as take at most so many tokens by
+  /// their counts. May be called again with more or less.
   void fill(int64_t tokens);
   size_t sentences() const { return n_; }
   int64_t tokens() const { return ends_[n_]; }

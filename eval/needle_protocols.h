@@ -16,7 +16,8 @@ enum class NeedleText {
   kLines,     // lines of the needle's own form: NeedlePlan::line
 };
 
-/// Where a needle may stand: behind a sentence, at the beginning of a line, or anywhere.
+/// Where a needle may stand: behind a sentence, at the beginning of a line (the text ends with a
+/// whole one then), or anywhere.
 enum class NeedlePlace { kSentence, kLine, kToken };
 
 struct Needle {
@@ -46,6 +47,7 @@ struct NeedleTask {
   std::string protocol, name;
   NeedleText text = NeedleText::kHaystack;
   NeedlePlace place = NeedlePlace::kSentence;
+  bool one_line = false;  // white space of the haystack becomes single spaces
   // Between a needle and what stands beside it; empty: the needle brings its own.
   std::string separator = {};
   std::function<NeedlePlan(const NeedleSetConfig&, Draws&)> plan = {};

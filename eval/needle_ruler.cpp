@@ -98,6 +98,7 @@ std::vector<NeedleTask> ruler_tasks() {
                      .name = task.name,
                      .text = task.text,
                      .place = lines ? NeedlePlace::kLine : NeedlePlace::kSentence,
+                     .one_line = !lines,
                      .separator = lines ? "\n" : " ",
                      .plan = [task](const NeedleSetConfig& config, Draws& draws) {
                        return plan_ruler(task, config, draws);

@@ -66,6 +66,9 @@ std::string needle_set_hash(const NeedleSetConfig& config, const Tokenizer& toke
   all["haystack"] = filler == "lines" ? filler : haystack_hash(filler, tokenizer);
   all["remove_needle"] = config.remove_needle;
   all["tokenizer"] = tokenizer_hash(tokenizer);
+  const NeedleTask& task = needle_task(config);
+  if (task.one_line) all["white_space"] = "folded";
+  if (task.text == NeedleText::kNoise) all["lines"] = "whole";
   const std::string text = all.dump();
   return sha256_hex(text).substr(0, 16);
 }

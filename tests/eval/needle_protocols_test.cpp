@@ -92,6 +92,7 @@ TEST_F(NeedleProtocolsTest, RulersNoiseAndNeedlesAreLines) {
   EXPECT_EQ(matches(noise.input, "\n(One of the special magic numbers for [^\n]*\\.)\n"),
             matches(noise.input, "One of the special magic numbers for [^\n]*\\."));
   EXPECT_GT(count(noise.input, "\n" + line + "\n"), 10);
+  EXPECT_EQ(count(noise.input, "The grass is green."), count(noise.input, line + "\n"));  // whole
   const size_t begin = lines.input.find('\n'), end = lines.input.rfind('\n');
   const std::regex needle("\nOne of the special magic numbers for [a-z]+-[a-z]+ is: [0-9]{7}\\.");
   EXPECT_EQ(std::regex_replace(lines.input.substr(begin, end - begin), needle, ""), "");
@@ -103,6 +104,9 @@ TEST_F(NeedleProtocolsTest, RulersEssaysHaveNeedlesBetweenSentences) {
   const NeedleSample sample = make(config("ruler", "niah_multikey_1"))[0];
   EXPECT_THAT(matches(sample.input, "(?:[.\n]|Things) ?(One of the special magic numbers)"),
               SizeIs(4));
+  // RULER's essays are one line of single spaces.
+  EXPECT_EQ(count(sample.input, "\n"), 2);
+  EXPECT_EQ(count(sample.input, "  "), 0);
 }
 
 TEST_F(NeedleProtocolsTest, YocosPromptIsThePublishedOne) {
