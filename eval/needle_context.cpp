@@ -6,8 +6,10 @@
 namespace tandem {
 namespace {
 
+constexpr std::string_view kSpace = " \t\r\n";
+
 std::string_view without_space(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n");
+  const size_t begin = text.find_first_not_of(kSpace);
   return begin == std::string_view::npos ? std::string_view() : text.substr(begin);
 }
 
@@ -16,7 +18,7 @@ std::string folded(std::string_view text) {
   std::string made;
   bool in_space = false;
   for (const char c : text) {
-    const bool is_space = std::string_view(" \t\r\n").find(c) != std::string_view::npos;
+    const bool is_space = kSpace.find(c) != std::string_view::npos;
     if (!is_space) made += c;
     if (is_space && !in_space) made += ' ';
     in_space = is_space;
@@ -30,8 +32,9 @@ class Joined {
  public:
   Joined(const std::string& separator, bool one_line)
       : separator_(separator), one_line_(one_line) {}
-  void sentence(std::string_view original) {
-    const std::string text = one_line_ ? folded(original) : std::string(original);
+  void sentence(std::string_view text) {
+    std::string in_one_line;
+    if (one_line_) text = in_one_line = folded(text);
     if (text.empty()) return;
     if (text_.empty()) {
       text_ = without_space(text);
